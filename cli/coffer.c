@@ -1,0 +1,59 @@
+/* coffer: the admin command. It reads the same environment as the programs. */
+#include "command.h"
+
+static const struct command *const commands[] = {
+    &command_init, &command_config, &command_token, &command_gc, &command_fsck,
+};
+#define COMMAND_COUNT (sizeof commands / sizeof *commands)
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: coffer COMMAND [OPTION...]\n\n"
+                 "The admin command of Coffer. Settings come from the environment, as for the\n"
+                 "programs; `coffer config` shows them.\n\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(out, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
+    fprintf(out, "\n`coffer COMMAND --help` tells more. `coffer --version` prints the version.\n");
+}
+
+static void print_command_help(const struct command *command)
+{
+    printf("usage: coffer %s\n\n%s\n%s%s", command->usage, command->summary,
+           command->help[0] ? "\n" : "", command->help);
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("coffer %s\n", COFFER_VERSION);
+        return EXIT_DONE;
+    }
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i]->name, argv[1]) != 0)
+            continue;
+        if (asks_for_help(argc - 1, argv + 1)) {
+            print_command_help(commands[i]);
+            return EXIT_DONE;
+        }
+        return commands[i]->run(commands[i], argc - 1, argv + 1);
+    }
+    fprintf(stderr, "coffer: there is no command \"%s\"; `coffer --help` lists them\n", argv[1]);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,43 @@
+#include <inttypes.h>
+
+#include "base/text.h"
+#include "command.h"
+#include "files/files_sweep.h"
+
+#define GRACE_MAX_SECONDS (365LL * 86400)
+
+static int run(const struct command *command, int argc, char **argv)
+{
+    struct command_option options[] = {{.name = "--grace"}};
+    struct command_line line = {options, 1, {NULL}, 0};
+    struct command_files opened;
+    struct sweep_result result;
+    struct err err;
+    int64_t grace = -1;
+    if (!command_parse(command, argc, argv, &line))
+        return EXIT_USAGE;
+    if (line.word_count > 0)
+        return command_misuse(command, "it takes no words");
+    if (options[0].value &&
+        !text_parse_int(str_of(options[0].value), 0, GRACE_MAX_SECONDS, &grace))
+        return command_misuse(command, "--grace takes seconds");
+    if (!command_open(&opened))
+        return EXIT_FAILED;
+    if (grace < 0)
+        grace = opened.config.sweep_grace_seconds;
+    enum err_code code = files_sweep(&opened.files, grace, &result, &err);
+    printf("expired %" PRId64 ", deleted %" PRId64 ", orphans %" PRId64 " (%" PRId64
+           " bytes), requests %" PRId64 "\n",
+           result.expired, result.deleted, result.orphans, result.orphan_bytes, result.requests);
+    command_close(&opened);
+    return code == ERR_OK ? EXIT_DONE : command_fail(command, &err);
+}
+
+const struct command command_gc = {
+    .name = "gc",
+    .usage = "gc [--grace SECONDS]",
+    .summary = "Sweeps what crashes left: expired and deleted files, bytes that no file knows.",
+    .help = "Objects younger than --grace (SWEEP_GRACE_SECONDS) are left alone, and so is every\n"
+            "upload in progress, whatever the grace. Safe beside a running service.\n",
+    .run = run,
+};

@@ -1,0 +1,140 @@
+#include <inttypes.h>
+
+#include "access/access_token.h"
+#include "base/text.h"
+#include "command.h"
+
+#define MS_PER_SECOND 1000
+
+/* "90d", "12h", "30m", "3600s", or "never" (0). */
+static bool parse_duration(const char *text, int64_t *ret_seconds)
+{
+    static const struct {
+        char unit;
+        int64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    struct str rest = str_of(text);
+    if (str_equal(rest, STR("never"))) {
+        *ret_seconds = 0;
+        return true;
+    }
+    for (size_t i = 0; rest.len > 1 && i < sizeof units / sizeof *units; i++) {
+        if (rest.data[rest.len - 1] != units[i].unit)
+            continue;
+        int64_t count;
+        int64_t max = LIMIT_EXPIRES_IN_SECONDS / units[i].seconds;
+        if (!text_parse_int((struct str){rest.data, rest.len - 1}, 1, max, &count))
+            return false;
+        *ret_seconds = count * units[i].seconds;
+        return true;
+    }
+    return false;
+}
+
+static int create_token(const struct command *command, const struct files *files,
+                        const struct command_option *options)
+{
+    struct token token;
+    struct err err;
+    char text[TOKEN_TEXT_SIZE];
+    unsigned scopes = 0;
+    int64_t seconds = 0;
+    const char *owner = options[0].value;
+    if (!owner || !owner_is_valid(str_of(owner)))
+        return command_misuse(command, "--owner takes 1 to 128 letters, digits and . _ @ -");
+    if (!options[1].value || !token_parse_scopes(str_of(options[1].value), &scopes))
+        return command_misuse(command, "--scope takes read, write, admin, separated by commas");
+    if (!options[2].value || !parse_duration(options[2].value, &seconds))
+        return command_misuse(command, "--expires takes a time like 90d, 12h, 30m, or never");
+    int64_t expires_ms =
+        seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
+    token_make(files->clock, str_of(owner), scopes, expires_ms, &token, text);
+    if (metadata_token_insert(files->metadata, &token, &err) != ERR_OK)
+        return command_fail(command, &err);
+    fprintf(stderr, "Token %s of %s. It is shown only now:\n", token.id, token.owner);
+    printf("%s\n", text);
+    explicit_bzero(text, sizeof text);
+    return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+static enum err_code print_token(void *context, const struct token *token, struct err *err)
+{
+    const struct clock *clock = context;
+    char created[TEXT_TIME_SIZE];
+    char expires[TEXT_TIME_SIZE] = "never";
+    (void)err;
+    text_time(token->created_ms, created);
+    if (token->expires_ms)
+        text_time(token->expires_ms, expires);
+    bool expired = token->expires_ms && token->expires_ms <= clock_wall_ms(clock);
+    printf("%s\t%s\t%s%s%s\t%s\t%s\t%s\n", token->id, token->owner,
+           token->scopes & SCOPE_READ ? "r" : "-", token->scopes & SCOPE_WRITE ? "w" : "-",
+           token->scopes & SCOPE_ADMIN ? "a" : "-", created, expires,
+           token->revoked_ms ? "revoked"
+           : expired         ? "expired"
+                             : "in force");
+    return ERR_OK;
+}
+
+static int list_tokens(const struct command *command, const struct files *files)
+{
+    struct err err;
+    struct clock clock = *files->clock;
+    printf("ID\tOWNER\tSCOPE\tCREATED\tEXPIRES\tSTATE\n");
+    if (metadata_token_list(files->metadata, print_token, &clock, &err) != ERR_OK)
+        return command_fail(command, &err);
+    return EXIT_DONE;
+}
+
+static int revoke_token(const struct command *command, const struct files *files, const char *id)
+{
+    struct err err;
+    enum err_code code =
+        metadata_token_revoke(files->metadata, id, clock_wall_ms(files->clock), &err);
+    if (code == ERR_NOT_FOUND)
+        err_set(&err, ERR_NOT_FOUND, "revoke", "there is no token with this id");
+    if (code != ERR_OK)
+        return command_fail(command, &err);
+    fprintf(stderr, "Token %s is revoked.\n", id);
+    return EXIT_DONE;
+}
+
+static int run_opened(const struct command *command, const struct files *files,
+                      const struct command_line *line)
+{
+    const char *verb = line->words[0];
+    if (strcmp(verb, "create") == 0 && line->word_count == 1)
+        return create_token(command, files, line->options);
+    if (strcmp(verb, "list") == 0 && line->word_count == 1)
+        return list_tokens(command, files);
+    if (strcmp(verb, "revoke") == 0 && line->word_count == 2)
+        return revoke_token(command, files, line->words[1]);
+    return command_misuse(command, "it takes create, list, or revoke ID");
+}
+
+static int run(const struct command *command, int argc, char **argv)
+{
+    struct command_option options[] = {
+        {.name = "--owner"}, {.name = "--scope"}, {.name = "--expires"}};
+    struct command_line line = {options, sizeof options / sizeof *options, {NULL}, 0};
+    struct command_files opened;
+    if (!command_parse(command, argc, argv, &line))
+        return EXIT_USAGE;
+    if (line.word_count == 0)
+        return command_misuse(command, "it takes create, list, or revoke ID");
+    if (!command_open(&opened))
+        return EXIT_FAILED;
+    int exit_code = run_opened(command, &opened.files, &line);
+    command_close(&opened);
+    return exit_code;
+}
+
+const struct command command_token = {
+    .name = "token",
+    .usage = "token create --owner NAME --scope read,write,admin --expires 90d | list | revoke ID",
+    .summary = "Makes, lists and revokes bearer tokens (AUTH_MODE=token).",
+    .help = "  create   prints a new token once; only its SHA-256 is stored\n"
+            "  list     id, owner, scope, times and state of every token\n"
+            "  revoke   ends a token at once\n",
+    .run = run,
+};

@@ -1,0 +1,130 @@
+/* GET and HEAD /api/files/{id}, …/download, …/meta (API.md). The gateway sends the bytes. */
+#include "app/app.h"
+#include "files/file_headers.h"
+#include "files/file_json.h"
+#include "files/files_open.h"
+#include "files/sniff.h"
+#include "http/range_condition.h"
+#include "observe/metrics.h"
+
+static enum err_code refuse_range(const struct file *file, struct err *err)
+{
+    err_set(err, ERR_RANGE_NOT_SATISFIABLE, "range", "The file has %lld bytes.",
+            (long long)file->size);
+    err_detail(err, "size", file->size); /* app makes Content-Range of it */
+    return ERR_RANGE_NOT_SATISFIABLE;
+}
+
+static bool wants_inline(const struct request *request, const struct file *file)
+{
+    struct query query;
+    struct str value;
+    struct err err;
+    bool wanted = query_parse(&query, request->query, NULL, &err) == ERR_OK &&
+                  query_get(&query, "inline", &value) && str_equal(value, STR("1"));
+    query_release(&query);
+    return wanted && mime_may_be_inline(file->mime);
+}
+
+/* 200 or 206: the gateway slices the file for a single range; for what must be sent whole it is told
+ * not to. */
+static enum err_code answer_bytes(struct app_ctx *ctx, const struct file *file, bool is_inline,
+                                  const struct validators *validators, struct err *err)
+{
+    struct response *response = &ctx->response;
+    struct range range = range_evaluate(&ctx->request, validators, file->size);
+    if (range.kind == RANGE_UNSATISFIABLE)
+        return refuse_range(file, err);
+    enum err_code code = files_locate(ctx->files, file, &response->sendfile_path, err);
+    if (code != ERR_OK)
+        return code;
+    struct str unused;
+    bool whole = range.kind != RANGE_ONE && request_header(&ctx->request, "RANGE", &unused);
+    file_headers_validators(response, file);
+    file_headers_content(response, file, is_inline);
+    response_header_text(response, "Accept-Ranges", whole ? "none" : "bytes");
+    response->content_length = file->size;
+    if (ctx->request.method == METHOD_GET) {
+        int64_t bytes = range.kind == RANGE_ONE ? range.last - range.first + 1 : file->size;
+        metrics_add(ctx->files->metrics, METRIC_FILES_DOWNLOADED, NULL, 1);
+        metrics_add(ctx->files->metrics, METRIC_DOWNLOAD_BYTES, NULL, bytes);
+    }
+    return ERR_OK;
+}
+
+static enum err_code answer_file(struct app_ctx *ctx, bool may_inline, struct err *err)
+{
+    struct file file;
+    enum err_code code = files_open(ctx->files, &ctx->principal, ctx->request.id, &file, err);
+    if (code != ERR_OK)
+        return code;
+    const struct validators validators = {.etag = str_of(file.sha256),
+                                          .modified_seconds = file.created_ms / 1000};
+    switch (condition_evaluate(&ctx->request, &validators)) {
+    case CONDITION_FAILED:
+        return err_set(err, ERR_PRECONDITION_FAILED, "condition",
+                       "The file is not the one the request names.");
+    case CONDITION_NOT_MODIFIED:
+        ctx->response.status = 304;
+        file_headers_validators(&ctx->response, &file);
+        return ERR_OK;
+    case CONDITION_PASS:
+        break;
+    }
+    bool is_inline = may_inline && wants_inline(&ctx->request, &file);
+    return answer_bytes(ctx, &file, is_inline, &validators, err);
+}
+
+static enum err_code get_file(struct app_ctx *ctx, struct err *err)
+{
+    return answer_file(ctx, true, err);
+}
+
+static enum err_code get_download(struct app_ctx *ctx, struct err *err)
+{
+    return answer_file(ctx, false, err);
+}
+
+static enum err_code get_meta(struct app_ctx *ctx, struct err *err)
+{
+    struct file file;
+    char tag[FILE_TAG_SIZE];
+    enum err_code code = files_open(ctx->files, &ctx->principal, ctx->request.id, &file, err);
+    if (code != ERR_OK)
+        return code;
+    file_version_tag(&file, tag);
+    file_headers_version(&ctx->response, &file);
+    const struct validators validators = {.etag = str_of(tag),
+                                          .modified_seconds = file.updated_ms / 1000};
+    switch (condition_evaluate(&ctx->request, &validators)) {
+    case CONDITION_FAILED:
+        return err_set(err, ERR_PRECONDITION_FAILED, "condition",
+                       "The file is not the version the request names.");
+    case CONDITION_NOT_MODIFIED:
+        ctx->response.status = 304;
+        return ERR_OK;
+    case CONDITION_PASS:
+        break;
+    }
+    file_json_write(&ctx->response.body, NULL, &file);
+    app_answer_json(ctx, 200);
+    return ERR_OK;
+}
+
+static const struct endpoint endpoints[] = {
+    {ROUTE_FILE, METHOD_BIT(METHOD_GET), 0, get_file},
+    {ROUTE_FILE_DOWNLOAD, METHOD_BIT(METHOD_GET), 0, get_download},
+    {ROUTE_FILE_META, METHOD_BIT(METHOD_GET), 0, get_meta},
+};
+
+static const struct app files_get_app = {
+    .name = "files_get",
+    .workers = APP_WORKERS_DOWNLOAD,
+    .endpoints = endpoints,
+    .endpoint_count = sizeof endpoints / sizeof *endpoints,
+};
+
+int main(void)
+{
+    return app_run(&files_get_app);
+}

@@ -1,0 +1,28 @@
+/* GET /api/files (API.md). */
+#include "app/app.h"
+#include "files/files_list.h"
+
+static enum err_code get_list(struct app_ctx *ctx, struct err *err)
+{
+    enum err_code code = files_list(ctx->files, &ctx->principal, ctx->request.query,
+                                    &ctx->response.body, err);
+    if (code == ERR_OK)
+        app_answer_json(ctx, 200);
+    return code;
+}
+
+static const struct endpoint endpoints[] = {
+    {ROUTE_FILES, METHOD_BIT(METHOD_GET), 0, get_list},
+};
+
+static const struct app files_list_app = {
+    .name = "files_list",
+    .workers = APP_WORKERS_OTHER,
+    .endpoints = endpoints,
+    .endpoint_count = sizeof endpoints / sizeof *endpoints,
+};
+
+int main(void)
+{
+    return app_run(&files_list_app);
+}

@@ -1,0 +1,133 @@
+/* POST /api/files/upload, PUT /api/files/upload/{name}, PUT /api/files/pipe/{name} (API.md). */
+#include "app/app.h"
+#include "files/files_create.h"
+#include "files/upload_form.h"
+#include "base/text.h"
+
+static enum err_code check_length(const struct app_ctx *ctx, struct err *err)
+{
+    if (ctx->request.content_length >= 0)
+        return ERR_OK;
+    return err_set(err, ERR_LENGTH_REQUIRED, "upload",
+                   "The upload has no Content-Length; send bodies of unknown length to "
+                   "PUT /api/files/pipe/{name}.");
+}
+
+static enum err_code begin_create(struct app_ctx *ctx, const char *method,
+                                  struct create_request *create, struct err *err)
+{
+    const struct request *request = &ctx->request;
+    create->method = method;
+    create->route = route_info(request->route)->template;
+    create->principal = &ctx->principal;
+    create->idempotency = &ctx->idempotency;
+    create->size_hint = request->content_length;
+    enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
+    return code == ERR_OK ? check_length(ctx, err) : code;
+}
+
+static enum err_code read_digests(const struct request *request, bool whole_body_is_file,
+                                  struct create_request *create, struct err *err)
+{
+    /* Of a form, Content-Digest covers the form; only Repr-Digest can mean the file. */
+    struct str content = request_header_or_empty(request, "CONTENT_DIGEST");
+    struct str md5 = request_header_or_empty(request, "CONTENT_MD5");
+    return asserted_digests_parse(&create->asserted, whole_body_is_file ? content : STR(""),
+                                  request_header_or_empty(request, "REPR_DIGEST"),
+                                  whole_body_is_file ? md5 : STR(""), err);
+}
+
+static enum err_code create(struct app_ctx *ctx, struct create_request *request,
+                            struct source *body, struct err *err)
+{
+    struct create_answer answer;
+    create_answer_init(&answer);
+    enum err_code code = files_create(ctx->files, request, body, &answer, err);
+    if (code == ERR_OK) {
+        buf_append_str(&ctx->response.body, buf_str(&answer.body));
+        response_header(&ctx->response, "Location", buf_str(&answer.location));
+        response_header(&ctx->response, "ETag", buf_str(&answer.etag));
+        if (answer.replayed)
+            response_header_text(&ctx->response, "Idempotency-Replayed", "true");
+        app_answer_json(ctx, 201);
+    }
+    create_answer_release(&answer);
+    return code;
+}
+
+static enum err_code post_form(struct app_ctx *ctx, struct err *err)
+{
+    struct create_request request;
+    struct upload_form form = {.multipart = NULL};
+    create_request_init(&request);
+    enum err_code code = begin_create(ctx, "POST", &request, err);
+    if (code == ERR_OK)
+        code = read_digests(&ctx->request, false, &request, err);
+    if (code == ERR_OK)
+        code = upload_form_open(&form, ctx->request.content_type, ctx->body, &request, err);
+    if (code == ERR_OK)
+        code = create(ctx, &request, &form.file, err);
+    upload_form_close(&form);
+    create_request_release(&request);
+    return code;
+}
+
+static enum err_code read_name(const struct request *request, struct create_request *create,
+                               struct err *err)
+{
+    struct buf name;
+    buf_init(&name, LIMIT_QUERY_BYTES);
+    enum err_code code = ERR_OK;
+    if (!text_percent_decode(request->raw_name, false, &name))
+        code = err_set(err, ERR_BAD_NAME, "name", "The name in the path is malformed.");
+    else
+        code = file_name_check(buf_str(&name), err);
+    if (code == ERR_OK && !str_copy(create->name, sizeof create->name, buf_str(&name)))
+        code = err_set(err, ERR_BAD_NAME, "name", "The name in the path is too long.");
+    buf_release(&name);
+    return code;
+}
+
+static enum err_code put_body(struct app_ctx *ctx, struct err *err)
+{
+    struct create_request request;
+    create_request_init(&request);
+    enum err_code code = begin_create(ctx, "PUT", &request, err);
+    if (code == ERR_OK)
+        code = read_name(&ctx->request, &request, err);
+    if (code == ERR_OK)
+        code = read_digests(&ctx->request, true, &request, err);
+    if (code == ERR_OK) {
+        if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
+            request.mime[0] = '\0';
+        if (ctx->request.content_length > ctx->files->config->max_file_size) {
+            code = err_set(err, ERR_FILE_TOO_LARGE, "upload",
+                           "The file is larger than %lld bytes.",
+                           (long long)ctx->files->config->max_file_size);
+            err_detail(err, "limit", ctx->files->config->max_file_size);
+        }
+    }
+    if (code == ERR_OK)
+        code = create(ctx, &request, ctx->body, err);
+    create_request_release(&request);
+    return code;
+}
+
+static const struct endpoint endpoints[] = {
+    {ROUTE_UPLOAD, METHOD_BIT(METHOD_POST), ENDPOINT_IDEMPOTENT, post_form},
+    {ROUTE_UPLOAD_NAME, METHOD_BIT(METHOD_PUT), ENDPOINT_IDEMPOTENT, put_body},
+    {ROUTE_PIPE_NAME, METHOD_BIT(METHOD_PUT), ENDPOINT_IDEMPOTENT, put_body},
+};
+
+static const struct app files_upload_app = {
+    .name = "files_upload",
+    .workers = APP_WORKERS_UPLOAD,
+    .hashes_uploads = true,
+    .endpoints = endpoints,
+    .endpoint_count = sizeof endpoints / sizeof *endpoints,
+};
+
+int main(void)
+{
+    return app_run(&files_upload_app);
+}

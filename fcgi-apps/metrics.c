@@ -1,0 +1,59 @@
+/* /metrics and /api/metrics (API.md, "Operations"): every program of this node, from the shared
+ * segment. */
+#include "app/app.h"
+#include "base/address.h"
+#include "observe/metrics.h"
+
+#define METRICS_MAX (8 * 1024 * 1024)
+
+static enum err_code authorize(const struct app_ctx *ctx, struct err *err)
+{
+    const struct config *config = ctx->files->config;
+    /* AUTH_MODE=none makes everyone an admin, but nobody shows a token. */
+    bool admin_token =
+        config->auth_mode != AUTH_MODE_NONE && principal_is_admin(&ctx->principal);
+    if (admin_token ||
+        address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
+        return ERR_OK;
+    if (ctx->principal.anonymous)
+        return err_set(err, ERR_UNAUTHORIZED, "metrics",
+                       "Metrics are for addresses in METRICS_ALLOW and admin tokens.");
+    return err_set(err, ERR_FORBIDDEN, "metrics",
+                   "Metrics are for addresses in METRICS_ALLOW and admin tokens.");
+}
+
+static enum err_code get_metrics(struct app_ctx *ctx, struct err *err)
+{
+    enum metrics_format format =
+        metrics_negotiate(request_header_or_empty(&ctx->request, "ACCEPT"));
+    enum err_code code = authorize(ctx, err);
+    if (code == ERR_OK) {
+        buf_release(&ctx->response.body);
+        buf_init(&ctx->response.body, METRICS_MAX);
+        code = metrics_render(ctx->files->metrics, format, &ctx->response.body, err);
+    }
+    if (code != ERR_OK)
+        return code;
+    response_header_text(&ctx->response, "Content-Type", metrics_content_type(format));
+    response_header_text(&ctx->response, "Cache-Control", "no-store");
+    response_header_text(&ctx->response, "Accept-Ranges", "none");
+    response_header_text(&ctx->response, "Vary", "Accept");
+    return ERR_OK;
+}
+
+static const struct endpoint endpoints[] = {
+    {ROUTE_METRICS, METHOD_BIT(METHOD_GET), 0, get_metrics},
+    {ROUTE_GATEWAY_METRICS, METHOD_BIT(METHOD_GET), 0, get_metrics},
+};
+
+static const struct app metrics_app = {
+    .name = "metrics",
+    .workers = APP_WORKERS_OTHER,
+    .endpoints = endpoints,
+    .endpoint_count = sizeof endpoints / sizeof *endpoints,
+};
+
+int main(void)
+{
+    return app_run(&metrics_app);
+}

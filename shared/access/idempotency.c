@@ -1,0 +1,131 @@
+#include "access/idempotency.h"
+
+#include "base/digest.h"
+#include "base/text.h"
+
+#define NS_PER_MS 1000000LL
+
+void idempotency_init(struct idempotency *idempotency)
+{
+    *idempotency = (struct idempotency){0};
+    idempotency_record_init(&idempotency->record);
+}
+
+static bool key_is_valid(struct str key)
+{
+    if (key.len < 1 || key.len > LIMIT_IDEMPOTENCY_KEY_BYTES)
+        return false;
+    for (size_t i = 0; i < key.len; i++)
+        if (key.data[i] < 0x20 || key.data[i] > 0x7e)
+            return false;
+    return true;
+}
+
+static struct str nonce_of(const struct idempotency *idempotency)
+{
+    return str_of(idempotency->nonce);
+}
+
+static void set_renewal(struct idempotency *idempotency)
+{
+    idempotency->renew_at_ns =
+        clock_steady_ns(idempotency->clock) + LIMIT_IDEMPOTENCY_RENEW_MS * NS_PER_MS;
+}
+
+enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata *metadata,
+                                const struct clock *clock, struct str owner, struct str key,
+                                struct err *err)
+{
+    unsigned char random[16];
+    if (!key_is_valid(key))
+        return err_set(err, ERR_BAD_REQUEST, "idempotency",
+                       "Idempotency-Key must be 1 to 255 printable ASCII characters.");
+    clock_random(clock, random, sizeof random);
+    text_hex(random, sizeof random, idempotency->nonce);
+    idempotency->metadata = metadata;
+    idempotency->clock = clock;
+    idempotency->owner = owner;
+    idempotency->key = key;
+
+    int64_t now_ms = clock_wall_ms(clock);
+    enum err_code code = metadata_idempotency_begin(metadata, owner, key, nonce_of(idempotency),
+                                                    now_ms, now_ms + LIMIT_IDEMPOTENCY_LEASE_MS,
+                                                    &idempotency->record, err);
+    if (code != ERR_OK)
+        return code;
+    if (idempotency->record.state == IDEMPOTENCY_RUNNING)
+        return err_set(err, ERR_CONFLICT, "idempotency",
+                       "The first request with this Idempotency-Key is still running.");
+    idempotency->active = true;
+    idempotency->replay = idempotency->record.state == IDEMPOTENCY_DONE;
+    set_renewal(idempotency);
+    return ERR_OK;
+}
+
+enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err)
+{
+    if (!idempotency->active || idempotency->replay ||
+        clock_steady_ns(idempotency->clock) < idempotency->renew_at_ns)
+        return ERR_OK;
+    int64_t until_ms = clock_wall_ms(idempotency->clock) + LIMIT_IDEMPOTENCY_LEASE_MS;
+    enum err_code code =
+        metadata_idempotency_renew(idempotency->metadata, idempotency->owner, idempotency->key,
+                                   nonce_of(idempotency), until_ms, err);
+    if (code == ERR_OK)
+        set_renewal(idempotency);
+    return code;
+}
+
+enum err_code idempotency_match(const struct idempotency *idempotency, const char fingerprint[65],
+                                struct err *err)
+{
+    if (strcmp(idempotency->record.fingerprint, fingerprint) == 0)
+        return ERR_OK;
+    return err_set(err, ERR_IDEMPOTENCY_MISMATCH, "idempotency",
+                   "This Idempotency-Key was used for another request.");
+}
+
+const struct idempotency_answer *idempotency_answer_of(const struct idempotency *idempotency,
+                                                       struct idempotency_answer *answer)
+{
+    if (!idempotency->active)
+        return NULL;
+    answer->owner = idempotency->owner;
+    answer->key = idempotency->key;
+    answer->nonce = nonce_of(idempotency);
+    return answer;
+}
+
+void idempotency_end(struct idempotency *idempotency)
+{
+    if (idempotency->active && !idempotency->replay && !idempotency->finished) {
+        struct err err;
+        /* When this fails the lease runs out by itself. */
+        enum err_code ignored =
+            metadata_idempotency_release(idempotency->metadata, idempotency->owner,
+                                         idempotency->key, nonce_of(idempotency), &err);
+        (void)ignored;
+    }
+    idempotency_record_release(&idempotency->record);
+    idempotency->active = false;
+}
+
+enum err_code idempotency_fingerprint(const struct str *parts, size_t count,
+                                      char ret_fingerprint[65], struct err *err)
+{
+    struct digest *digest = NULL;
+    unsigned char bytes[DIGEST_MAX_BYTES];
+    enum err_code code = digest_open(&digest, DIGEST_SHA256, err);
+    if (code != ERR_OK)
+        return code;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t len = parts[i].len;
+        digest_update(digest, &len, sizeof len);
+        digest_update(digest, parts[i].data, parts[i].len);
+    }
+    code = digest_finish(digest, bytes, err);
+    if (code == ERR_OK)
+        text_hex(bytes, 32, ret_fingerprint);
+    digest_close(digest);
+    return code;
+}

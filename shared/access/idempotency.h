@@ -1,0 +1,49 @@
+/*
+ * Idempotency-Key (API.md, "Files"; draft-ietf-httpapi-idempotency-key-header): one request holds
+ * the key under a lease that it renews while its body arrives; the answer is stored in the same
+ * transaction as the change. A request that failed frees the key at once, a crashed one by the
+ * lease's end. Used by one thread.
+ */
+#ifndef COFFER_ACCESS_IDEMPOTENCY_H
+#define COFFER_ACCESS_IDEMPOTENCY_H
+
+#include "base/clock.h"
+#include "metadata/metadata.h"
+
+struct idempotency {
+    bool active;   /* the request has a key */
+    bool replay;   /* the key's first request is done; `record` holds its answer */
+    bool finished; /* our answer is stored */
+    struct metadata *metadata;
+    const struct clock *clock;
+    struct str owner; /* borrowed, as long as the request */
+    struct str key;
+    char nonce[33];
+    int64_t renew_at_ns; /* steady time */
+    struct idempotency_record record;
+};
+
+/* Starts nothing: a request without a key. */
+void idempotency_init(struct idempotency *idempotency);
+/* Takes the key. ERR_BAD_REQUEST for a key that is not 1–255 printable ASCII, ERR_CONFLICT while
+ * another request holds it. owner and key are borrowed until idempotency_end. */
+enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata *metadata,
+                                const struct clock *clock, struct str owner, struct str key,
+                                struct err *err) ERR_MUST_CHECK;
+/* Prolongs the lease when that is due; called while waiting for the client. */
+enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err) ERR_MUST_CHECK;
+/* ERR_IDEMPOTENCY_MISMATCH when the stored answer belongs to another request. Only with replay. */
+enum err_code idempotency_match(const struct idempotency *idempotency,
+                                const char fingerprint[65], struct err *err) ERR_MUST_CHECK;
+/* The answer to store with the change; NULL when the request has no key. The result is *answer,
+ * which borrows everything. */
+const struct idempotency_answer *idempotency_answer_of(const struct idempotency *idempotency,
+                                                       struct idempotency_answer *answer);
+/* Frees the key unless its answer was stored, and the memory. */
+void idempotency_end(struct idempotency *idempotency);
+
+/* "The same request": SHA-256 over the parts, each with its length, as hex. */
+enum err_code idempotency_fingerprint(const struct str *parts, size_t count,
+                                      char ret_fingerprint[65], struct err *err) ERR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * Who is asking: every request has a principal, every use case asks it. AUTH_MODE=none makes one
+ * local admin; AUTH_MODE=token reads `Authorization: Bearer` (API.md, "Identity"). Plain values.
+ */
+#ifndef COFFER_ACCESS_PRINCIPAL_H
+#define COFFER_ACCESS_PRINCIPAL_H
+
+#include <stdbool.h>
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "metadata/metadata.h"
+
+struct principal {
+    char owner[LIMIT_OWNER_BYTES + 1]; /* "" when anonymous */
+    unsigned scopes;                   /* enum token_scope bits; admin implies the others */
+    bool anonymous;                    /* no credentials were given */
+};
+
+/* `authorization` is the header's value, `given` false when there was none: then the principal is
+ * anonymous. ERR_UNAUTHORIZED for anything but one valid token in force. */
+enum err_code principal_authenticate(struct principal *ret_principal, const struct config *config,
+                                     struct metadata *metadata, const struct clock *clock,
+                                     bool given, struct str authorization, struct err *err)
+    ERR_MUST_CHECK;
+
+/* ERR_UNAUTHORIZED for an anonymous principal, ERR_FORBIDDEN when `scope` is lacking. */
+enum err_code principal_require(const struct principal *principal, enum token_scope scope,
+                                struct err *err) ERR_MUST_CHECK;
+bool principal_is_admin(const struct principal *principal);
+/* May it read the file: public, its own, or an admin's view. ERR_UNAUTHORIZED, ERR_FORBIDDEN, and
+ * ERR_NOT_FOUND without a hint whether the file exists. `file` NULL: there is no such file. */
+enum err_code principal_may_read(const struct principal *principal, const struct file *file,
+                                 struct err *err) ERR_MUST_CHECK;
+/* The same for changing it; public makes no difference. */
+enum err_code principal_may_write(const struct principal *principal, const struct file *file,
+                                  struct err *err) ERR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,212 @@
+#include "app/app.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "app/serve.h"
+#include "app/sweeper.h"
+#include "app/workers.h"
+#include "files/step_pool.h"
+
+#define LISTEN_FD 0
+#define EXIT_CANNOT_START 2
+
+/* Everything a process holds, in the order it is opened. */
+struct process {
+    const struct app *app;
+    struct config config;
+    struct log *log;
+    struct metrics *metrics;
+    struct storage *storage;
+    struct metadata *metadata;
+    struct step_pool *step_pool;
+    struct service service;
+    struct workers *workers;
+    struct sweeper *sweeper;
+};
+
+static unsigned outcome_of(enum err_code code)
+{
+    if (code == ERR_OK)
+        return OUTCOME_OK;
+    return err_info(code)->status < 500 || code == ERR_EXISTS || code == ERR_BUSY
+               ? OUTCOME_REFUSED
+               : OUTCOME_ERROR;
+}
+
+static void observe_storage(void *context, unsigned driver, enum storage_operation operation,
+                            enum err_code outcome, int64_t duration_ns)
+{
+    struct metrics *metrics = context;
+    const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
+    metrics_add(metrics, METRIC_STORAGE_OPERATIONS, labels, 1);
+    metrics_observe(metrics, METRIC_STORAGE_DURATION, labels, (double)duration_ns / 1e9);
+}
+
+static void observe_metadata(void *context, unsigned driver, enum metadata_operation operation,
+                             enum err_code outcome, int64_t duration_ns)
+{
+    struct metrics *metrics = context;
+    const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
+    metrics_add(metrics, METRIC_METADATA_OPERATIONS, labels, 1);
+    metrics_observe(metrics, METRIC_METADATA_DURATION, labels, (double)duration_ns / 1e9);
+}
+
+/* Nothing a crash leaves behind may hold a client's bytes or a secret. */
+static void harden(void)
+{
+    const struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    prctl(PR_SET_DUMPABLE, 0);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    umask(077);
+    unsetenv("http_proxy");
+    unsetenv("HTTP_PROXY");
+}
+
+static enum err_code open_observers(struct process *process, struct err *err)
+{
+    char path[CONFIG_TEXT_SIZE + 16];
+    enum err_code code = config_load(&process->config, err);
+    if (code == ERR_OK)
+        code = log_open(&process->log, &process->config, process->app->name, &clock_system, err);
+    if (code != ERR_OK)
+        return code;
+    snprintf(path, sizeof path, "%s/metrics", process->config.runtime_dir);
+    return metrics_open(&process->metrics, path, process->app->name, err);
+}
+
+static int step_threads(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 2 ? 2 : (int)cores;
+}
+
+static enum err_code open_drivers(struct process *process, struct err *err)
+{
+    enum err_code code = storage_open(&process->storage, &process->config, &clock_system,
+                                      observe_storage, process->metrics, err);
+    if (code == ERR_OK)
+        code = metadata_open(&process->metadata, &process->config, &clock_system,
+                             observe_metadata, process->metrics, err);
+    if (code == ERR_OK && process->app->hashes_uploads)
+        code = step_pool_open(&process->step_pool, step_threads(), err);
+    process->service = (struct service){
+        .app = process->app,
+        .log = process->log,
+        .started_ns = clock_steady_ns(&clock_system),
+        .files = {.config = &process->config,
+                  .clock = &clock_system,
+                  .storage = process->storage,
+                  .metadata = process->metadata,
+                  .metrics = process->metrics,
+                  .step_pool = process->step_pool},
+    };
+    return code;
+}
+
+static int64_t worker_count(const struct process *process)
+{
+    switch (process->app->workers) {
+    case APP_WORKERS_UPLOAD:
+        return process->config.upload_workers;
+    case APP_WORKERS_DOWNLOAD:
+        return process->config.download_workers;
+    case APP_WORKERS_OTHER:
+        break;
+    }
+    return process->config.workers;
+}
+
+static enum err_code open_process(struct process *process, struct err *err)
+{
+    enum err_code code = open_observers(process, err);
+    if (code == ERR_OK)
+        code = open_drivers(process, err);
+    if (code == ERR_OK)
+        code = workers_open(&process->workers, &process->service, LISTEN_FD,
+                            (size_t)worker_count(process), err);
+    if (code == ERR_OK && process->app->sweeps && process->config.sweep_interval_seconds > 0)
+        code = sweeper_open(&process->sweeper, &process->service, err);
+    return code;
+}
+
+static void close_process(struct process *process)
+{
+    sweeper_close(process->sweeper);
+    workers_close(process->workers);
+    step_pool_close(process->step_pool);
+    metadata_close(process->metadata);
+    storage_close(process->storage);
+    metrics_close(process->metrics);
+    log_close(process->log);
+}
+
+static void say(const struct process *process, enum err_level level, const char *message,
+                const struct err *err)
+{
+    struct log_field fields[2];
+    size_t count = 0;
+    if (err) {
+        fields[count++] = LOG_FIELD_STR("error.message", str_of(err->message));
+        fields[count++] = LOG_FIELD_STR("error.operation", str_of(err->operation));
+    }
+    if (process->log)
+        log_write(process->log, level, NULL, message, fields, count);
+}
+
+static int refuse_to_start(const struct process *process, const struct err *err)
+{
+    fprintf(stderr, "%s: cannot start: %s\n", process->app->name, err->message);
+    say(process, ERR_LEVEL_ERROR, "cannot start", err);
+    return EXIT_CANNOT_START;
+}
+
+static void wait_for_stop(struct process *process, const sigset_t *signals)
+{
+    for (;;) {
+        int signal_number = 0;
+        if (sigwait(signals, &signal_number) != 0)
+            continue;
+        if (signal_number == SIGTERM)
+            return;
+        if (signal_number == SIGHUP)
+            log_reopen(process->log);
+    }
+}
+
+int64_t app_uptime_seconds(const struct app_ctx *ctx)
+{
+    return (clock_steady_ns(ctx->files->clock) - ctx->process_started_ns) / 1000000000;
+}
+
+int app_run(const struct app *app)
+{
+    struct process process = {.app = app};
+    struct err err = {0};
+    sigset_t signals;
+    int exit_code = 0;
+    harden();
+    workers_prepare_signals(&signals);
+    enum err_code code = fcgi_listen(LISTEN_FD, &err);
+    if (code == ERR_OK)
+        code = open_process(&process, &err);
+    if (code == ERR_OK) {
+        say(&process, ERR_LEVEL_INFO, "started", NULL);
+        wait_for_stop(&process, &signals);
+        if (!workers_stop(process.workers, process.config.stop_grace_seconds)) {
+            say(&process, ERR_LEVEL_ERROR, "stopped with requests still running", NULL);
+            _exit(1);
+        }
+        say(&process, ERR_LEVEL_INFO, "stopped", NULL);
+    } else {
+        exit_code = refuse_to_start(&process, &err);
+    }
+    close_process(&process);
+    return exit_code;
+}

@@ -1,0 +1,44 @@
+/*
+ * The connection to the gateway: the only code that knows libfcgi (fcgiapp.h, never fcgi_stdio.h).
+ * Connections are accepted here and not by libfcgi, because a blocking accept4 wakes one thread a
+ * connection, survives EMFILE and never loses a stop (FACTS 5, 6; docs/decisions). One thread owns
+ * a connection.
+ */
+#ifndef COFFER_APP_FCGI_H
+#define COFFER_APP_FCGI_H
+
+#include "app/watchdog.h"
+#include "base/source.h"
+#include "base/str.h"
+
+struct fcgi;
+
+/* Prepares the listening socket `listen_fd` for the process: call once, before any thread. The
+ * handler of the wake signal must be installed. ERR_CONFIG when it is no listening socket. */
+enum err_code fcgi_listen(int listen_fd, struct err *err) ERR_MUST_CHECK;
+
+/* One worker's connection. `watch` is borrowed. Caller frees with fcgi_close. */
+enum err_code fcgi_open(struct fcgi **ret_fcgi, int listen_fd, struct watch *watch,
+                        const struct clock *clock, struct err *err) ERR_MUST_CHECK;
+void fcgi_close(struct fcgi *fcgi);
+
+enum fcgi_accepted {
+    FCGI_REQUEST,  /* a request is there */
+    FCGI_NOTHING,  /* interrupted, or a broken connection was closed: look around, try again */
+    FCGI_EXHAUSTED /* no descriptor or memory to accept with: wait a little, try again */
+};
+
+/* Waits for a request and reads its variables. */
+enum fcgi_accepted fcgi_accept(struct fcgi *fcgi);
+/* "NAME=value" … NULL; borrowed until fcgi_finish. */
+char *const *fcgi_environment(const struct fcgi *fcgi);
+/* The body: ends verified when exactly `content_length` bytes have arrived, else ERR_CLIENT_GONE or
+ * (when the watchdog ended it) ERR_REQUEST_TIMEOUT. Borrowed until fcgi_finish. */
+struct source *fcgi_body(struct fcgi *fcgi, int64_t content_length);
+int64_t fcgi_received(const struct fcgi *fcgi);
+/* Sends a piece of the answer; false when the gateway is gone. */
+bool fcgi_send(struct fcgi *fcgi, struct str piece);
+/* Completes the answer and closes the connection. */
+void fcgi_finish(struct fcgi *fcgi);
+
+#endif

@@ -1,0 +1,79 @@
+#include "app/request_log.h"
+
+#include "observe/metrics.h"
+
+#define NS_PER_SECOND 1e9
+#define FIELDS_MAX 20
+
+/* Bytes of the answer's body; what the gateway sends for us is counted as the whole file. */
+static int64_t response_bytes(const struct app_ctx *ctx)
+{
+    const struct response *response = &ctx->response;
+    if (ctx->request.method == METHOD_HEAD)
+        return 0;
+    bool elsewhere = response->sendfile_path.len > 0 || response->source;
+    return elsewhere ? response->content_length : (int64_t)response->body.len;
+}
+
+void request_log_measure(const struct app_ctx *ctx)
+{
+    struct metrics *metrics = ctx->files->metrics;
+    const unsigned labels[] = {(unsigned)ctx->request.method, (unsigned)ctx->request.route,
+                               (unsigned)ctx->response.status};
+    int64_t duration_ns = clock_steady_ns(ctx->files->clock) - ctx->started_ns;
+    metrics_add(metrics, METRIC_HTTP_REQUESTS, labels, 1);
+    metrics_observe(metrics, METRIC_HTTP_DURATION, labels, (double)duration_ns / NS_PER_SECOND);
+    metrics_observe(metrics, METRIC_HTTP_REQUEST_SIZE, labels, (double)ctx->received_bytes);
+    metrics_observe(metrics, METRIC_HTTP_RESPONSE_SIZE, labels, (double)response_bytes(ctx));
+}
+
+struct field_list {
+    struct log_field fields[FIELDS_MAX];
+    size_t count;
+};
+
+static void add_text(struct field_list *list, const char *name, struct str value)
+{
+    if (value.len > 0 && list->count < FIELDS_MAX)
+        list->fields[list->count++] = LOG_FIELD_STR(name, value);
+}
+
+static void add_number(struct field_list *list, const char *name, int64_t value)
+{
+    if (list->count < FIELDS_MAX)
+        list->fields[list->count++] = LOG_FIELD_INT(name, value);
+}
+
+static void add_error(struct field_list *list, const struct err *err)
+{
+    if (err->code == ERR_OK)
+        return;
+    add_text(list, "error.code", str_of(err_info(err->code)->code));
+    add_text(list, "error.message", str_of(err->message));
+    add_text(list, "error.operation", str_of(err->operation));
+    if (err->os_errno != 0)
+        add_number(list, "error.errno", err->os_errno);
+}
+
+void request_log_write(const struct app_ctx *ctx)
+{
+    struct field_list list = {.count = 0};
+    const struct request *request = &ctx->request;
+    enum err_level level =
+        ctx->err.code == ERR_OK ? ERR_LEVEL_INFO : err_info(ctx->err.code)->level;
+    if (!log_enabled(ctx->log, level))
+        return;
+    add_text(&list, "http.request.id", str_of(ctx->trace.request_id));
+    add_text(&list, "http.request.method", request->method_text);
+    add_number(&list, "http.response.status_code", ctx->response.status);
+    add_text(&list, "http.route", str_of(route_info(request->route)->template));
+    add_text(&list, "url.path", request->path);
+    add_number(&list, "event.duration", clock_steady_ns(ctx->files->clock) - ctx->started_ns);
+    add_number(&list, "http.request.body.bytes", ctx->received_bytes);
+    add_number(&list, "http.response.body.bytes", response_bytes(ctx));
+    add_text(&list, "client.ip", request->remote_addr);
+    add_text(&list, "user.name", str_of(ctx->principal.owner));
+    add_text(&list, "user_agent.original", request_header_or_empty(request, "USER_AGENT"));
+    add_error(&list, &ctx->err);
+    log_write(ctx->log, level, &ctx->trace, "request", list.fields, list.count);
+}

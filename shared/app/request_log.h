@@ -1,0 +1,14 @@
+/*
+ * What is told of a finished request: its metrics and its one log line.
+ */
+#ifndef COFFER_APP_REQUEST_LOG_H
+#define COFFER_APP_REQUEST_LOG_H
+
+#include "app/app.h"
+
+/* http_* metrics of the answer in ctx->response. */
+void request_log_measure(const struct app_ctx *ctx);
+/* The request's log line: level of its error (info when none), ECS fields (FACTS 27). */
+void request_log_write(const struct app_ctx *ctx);
+
+#endif

@@ -1,0 +1,218 @@
+#include "app/serve.h"
+
+#include <inttypes.h>
+
+#include "access/origin.h"
+#include "app/request_log.h"
+#include "http/problem.h"
+#include "observe/metrics.h"
+
+static const struct endpoint *find_endpoint(const struct app *app, const struct request *request)
+{
+    enum http_method method = request->method == METHOD_HEAD ? METHOD_GET : request->method;
+    for (size_t i = 0; i < app->endpoint_count; i++) {
+        const struct endpoint *endpoint = &app->endpoints[i];
+        if (endpoint->route == request->route && (endpoint->methods & METHOD_BIT(method)))
+            return endpoint;
+    }
+    return NULL;
+}
+
+static void write_allow(struct app_ctx *ctx)
+{
+    struct buf allow;
+    unsigned methods = route_info(ctx->request.route)->methods;
+    buf_init(&allow, 256);
+    for (unsigned method = 0; method < METHOD_OTHER; method++)
+        if (methods & METHOD_BIT(method))
+            buf_printf(&allow, "%s%s", allow.len ? ", " : "",
+                       method_name((enum http_method)method));
+    response_header(&ctx->response, "Allow", buf_str(&allow));
+    buf_release(&allow);
+}
+
+static enum err_code check_method(const struct app_ctx *ctx, struct err *err)
+{
+    const struct request *request = &ctx->request;
+    if (request->route == ROUTE_UNKNOWN)
+        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+    if (!(route_info(request->route)->methods & METHOD_BIT(request->method)))
+        return err_set(err, ERR_METHOD_NOT_ALLOWED, "route", "%s is not allowed here.",
+                       request->method == METHOD_OTHER ? "This method"
+                                                       : method_name(request->method));
+    return ERR_OK;
+}
+
+static enum err_code authenticate(struct app_ctx *ctx, struct err *err)
+{
+    struct str authorization;
+    struct metrics *metrics = ctx->files->metrics;
+    bool given = request_header(&ctx->request, "AUTHORIZATION", &authorization);
+    enum err_code code =
+        principal_authenticate(&ctx->principal, ctx->files->config, ctx->files->metadata,
+                               ctx->files->clock, given, authorization, err);
+    unsigned outcome = code != ERR_OK ? AUTH_REJECTED
+                       : ctx->principal.anonymous ? AUTH_ANONYMOUS
+                                                  : AUTH_ACCEPTED;
+    if (code == ERR_OK || code == ERR_UNAUTHORIZED)
+        metrics_add(metrics, METRIC_AUTH_ATTEMPTS, &outcome, 1);
+    return code;
+}
+
+static enum err_code take_idempotency_key(struct app_ctx *ctx, struct watch *watch,
+                                          struct err *err)
+{
+    struct str key;
+    if (!request_header(&ctx->request, "IDEMPOTENCY_KEY", &key))
+        return ERR_OK;
+    enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
+    if (code == ERR_OK)
+        code = idempotency_begin(&ctx->idempotency, ctx->files->metadata, ctx->files->clock,
+                                 str_of(ctx->principal.owner), key, err);
+    if (code == ERR_OK && ctx->idempotency.active && !ctx->idempotency.replay)
+        watch_idempotency(watch, &ctx->idempotency);
+    return code;
+}
+
+static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, struct err *err)
+{
+    const struct endpoint *endpoint = find_endpoint(ctx->app, &ctx->request);
+    if (!endpoint)
+        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+    enum err_code code = ERR_OK;
+    if (!(endpoint->flags & ENDPOINT_OPEN))
+        code = authenticate(ctx, err);
+    if (code == ERR_OK && (endpoint->flags & ENDPOINT_IDEMPOTENT))
+        code = take_idempotency_key(ctx, watch, err);
+    return code == ERR_OK ? endpoint->handle(ctx, err) : code;
+}
+
+static enum err_code run_request(struct app_ctx *ctx, struct watch *watch, struct err *err)
+{
+    if (ctx->request.route == ROUTE_ERROR)
+        return run_endpoint(ctx, watch, err);
+    enum err_code code = origin_check(ctx->files->config, &ctx->request, err);
+    if (code == ERR_OK)
+        code = check_method(ctx, err);
+    if (code != ERR_OK)
+        return code;
+    if (ctx->request.method == METHOD_OPTIONS) {
+        ctx->response.status = 204;
+        write_allow(ctx);
+        return ERR_OK;
+    }
+    return run_endpoint(ctx, watch, err);
+}
+
+/* RFC 9110 §15.5.17; the size is the problem's detail. */
+static void write_unsatisfied_range(struct app_ctx *ctx)
+{
+    char value[48];
+    snprintf(value, sizeof value, "bytes */%" PRId64, ctx->err.detail_value);
+    response_header_text(&ctx->response, "Content-Range", value);
+}
+
+static void answer_problem(struct app_ctx *ctx)
+{
+    const struct problem_context context = {.trace_id = ctx->trace.trace_id,
+                                            .request_id = ctx->trace.request_id,
+                                            .path = ctx->request.path,
+                                            .now_ms = clock_wall_ms(ctx->files->clock)};
+    problem_write(&ctx->response, &ctx->err, &context);
+    if (ctx->err.code == ERR_METHOD_NOT_ALLOWED)
+        write_allow(ctx);
+    if (ctx->err.code == ERR_RANGE_NOT_SATISFIABLE)
+        write_unsatisfied_range(ctx);
+}
+
+static void write_common_headers(struct app_ctx *ctx)
+{
+    char traceparent[TRACEPARENT_LENGTH + 1];
+    trace_header(&ctx->trace, traceparent);
+    response_header_text(&ctx->response, "X-Request-Id", ctx->trace.request_id);
+    response_header_text(&ctx->response, "traceparent", traceparent);
+    origin_write_cors(ctx->files->config, &ctx->request, &ctx->response);
+}
+
+static bool send_source(struct fcgi *fcgi, struct source *source, struct err *err)
+{
+    struct str piece;
+    for (;;) {
+        if (source_next(source, &piece, err) != ERR_OK)
+            return false;
+        if (piece.len == 0)
+            return true;
+        if (!fcgi_send(fcgi, piece))
+            return false;
+    }
+}
+
+/* The whole answer in one buffer when it is small, so that it leaves in one write. */
+static void send_answer(struct app_ctx *ctx, struct fcgi *fcgi)
+{
+    struct buf head;
+    struct err err;
+    buf_init(&head, RESPONSE_HEADERS_MAX + CONFIG_TEXT_SIZE);
+    write_common_headers(ctx);
+    if (response_head(&ctx->response, &head, &err) != ERR_OK) {
+        ctx->err = err;
+        answer_problem(ctx);
+        write_common_headers(ctx);
+        buf_reset(&head);
+        if (response_head(&ctx->response, &head, &err) != ERR_OK)
+            goto out;
+    }
+    bool with_body = ctx->request.method != METHOD_HEAD;
+    bool sent = fcgi_send(fcgi, buf_str(&head));
+    if (sent && with_body)
+        sent = fcgi_send(fcgi, buf_str(&ctx->response.body));
+    if (sent && with_body && ctx->response.source)
+        sent = send_source(fcgi, ctx->response.source, &err);
+out:
+    buf_release(&head);
+}
+
+static void begin(struct app_ctx *ctx, const struct service *service, struct fcgi *fcgi,
+                  struct err *err)
+{
+    *ctx = (struct app_ctx){.app = service->app,
+                            .files = &service->files,
+                            .log = service->log,
+                            .started_ns = clock_steady_ns(service->files.clock),
+                            .process_started_ns = service->started_ns};
+    response_init(&ctx->response);
+    idempotency_init(&ctx->idempotency);
+    enum err_code code = request_from_env(&ctx->request, fcgi_environment(fcgi), err);
+    trace_start(&ctx->trace, service->files.clock,
+                request_header_or_empty(&ctx->request, "X_REQUEST_ID"),
+                request_header_or_empty(&ctx->request, "TRACEPARENT"));
+    int64_t length = ctx->request.content_length;
+    ctx->body = fcgi_body(fcgi, length > 0 ? length : 0);
+    ctx->err.code = code;
+}
+
+void serve_request(const struct service *service, struct fcgi *fcgi, struct watch *watch)
+{
+    struct app_ctx ctx;
+    struct err err = {0};
+    metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, 1);
+    begin(&ctx, service, fcgi, &err);
+    if (ctx.err.code == ERR_OK)
+        ctx.err.code = run_request(&ctx, watch, &err);
+    watch_idempotency(watch, NULL);
+    idempotency_end(&ctx.idempotency);
+    ctx.received_bytes = fcgi_received(fcgi);
+    if (ctx.err.code != ERR_OK) {
+        err.code = ctx.err.code;
+        ctx.err = err;
+        answer_problem(&ctx);
+    }
+    /* Counted before the last byte leaves: what a client has seen answered is in the metrics, also
+     * when the program is killed right after. */
+    request_log_measure(&ctx);
+    send_answer(&ctx, fcgi);
+    metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, -1);
+    fcgi_finish(fcgi);
+    request_log_write(&ctx);
+    response_release(&ctx.response);
+}

@@ -1,0 +1,106 @@
+#include "app/sweeper.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "files/files_sweep.h"
+
+struct sweeper {
+    const struct service *service;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool closing; /* guarded by mutex */
+};
+
+static void log_sweep(struct log *log, enum err_code code, const struct sweep_result *result,
+                      const struct err *err)
+{
+    const struct log_field counts[] = {
+        LOG_FIELD_INT("coffer.sweep.expired", result->expired),
+        LOG_FIELD_INT("coffer.sweep.deleted", result->deleted),
+        LOG_FIELD_INT("coffer.sweep.orphans", result->orphans),
+        LOG_FIELD_INT("coffer.sweep.orphan_bytes", result->orphan_bytes),
+    };
+    const struct log_field failure[] = {
+        LOG_FIELD_STR("error.message", str_of(code == ERR_OK ? "" : err->message)),
+        LOG_FIELD_STR("error.operation", str_of(code == ERR_OK ? "" : err->operation)),
+    };
+    if (code != ERR_OK)
+        log_write(log, ERR_LEVEL_WARN, NULL, "sweep failed", failure, 2);
+    else if (result->expired + result->deleted + result->orphans > 0)
+        log_write(log, ERR_LEVEL_INFO, NULL, "swept", counts, 4);
+}
+
+static void sweep_once(const struct sweeper *sweeper)
+{
+    char holder[64];
+    bool swept = false;
+    struct sweep_result result = {0};
+    struct err err;
+    snprintf(holder, sizeof holder, "%s-%ld", sweeper->service->app->name, (long)getpid());
+    enum err_code code =
+        files_sweep_if_due(&sweeper->service->files, holder, &swept, &result, &err);
+    log_sweep(sweeper->service->log, code, &result, &err);
+}
+
+static bool sleep_until_next(struct sweeper *sweeper)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += sweeper->service->files.config->sweep_interval_seconds;
+    pthread_mutex_lock(&sweeper->mutex);
+    while (!sweeper->closing &&
+           pthread_cond_timedwait(&sweeper->wake, &sweeper->mutex, &until) == 0)
+        ;
+    bool go_on = !sweeper->closing;
+    pthread_mutex_unlock(&sweeper->mutex);
+    return go_on;
+}
+
+static void *run(void *argument)
+{
+    struct sweeper *sweeper = argument;
+    do {
+        sweep_once(sweeper);
+    } while (sleep_until_next(sweeper));
+    return NULL;
+}
+
+enum err_code sweeper_open(struct sweeper **ret_sweeper, const struct service *service,
+                           struct err *err)
+{
+    pthread_condattr_t attributes;
+    struct sweeper *sweeper = calloc(1, sizeof *sweeper);
+    if (!sweeper)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "sweeper", "out of memory");
+    sweeper->service = service;
+    pthread_mutex_init(&sweeper->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&sweeper->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    if (pthread_create(&sweeper->thread, NULL, run, sweeper) != 0) {
+        pthread_cond_destroy(&sweeper->wake);
+        pthread_mutex_destroy(&sweeper->mutex);
+        free(sweeper);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "sweeper", "cannot start a thread");
+    }
+    *ret_sweeper = sweeper;
+    return ERR_OK;
+}
+
+void sweeper_close(struct sweeper *sweeper)
+{
+    if (!sweeper)
+        return;
+    pthread_mutex_lock(&sweeper->mutex);
+    sweeper->closing = true;
+    pthread_cond_signal(&sweeper->wake);
+    pthread_mutex_unlock(&sweeper->mutex);
+    pthread_join(sweeper->thread, NULL);
+    pthread_cond_destroy(&sweeper->wake);
+    pthread_mutex_destroy(&sweeper->mutex);
+    free(sweeper);
+}

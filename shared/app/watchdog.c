@@ -1,0 +1,189 @@
+#include "app/watchdog.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define NS_PER_SECOND 1000000000LL
+#define PERIOD_NS (NS_PER_SECOND / 4)
+
+struct watchdog {
+    const struct config *config;
+    const struct clock *clock;
+    struct watch *watches;
+    size_t count;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool closing; /* guarded by mutex */
+};
+
+static void end_connection(struct watch *watch)
+{
+    atomic_store(&watch->timed_out, true);
+    shutdown(watch->fd, SHUT_RD);
+}
+
+static void restart_window(struct watch *watch, int64_t now_ns, int64_t received)
+{
+    watch->window_start_ns = now_ns;
+    watch->window_received = received;
+}
+
+/* With the watch's mutex held and a connection open. */
+static bool is_too_slow(const struct watchdog *watchdog, struct watch *watch, int64_t now_ns)
+{
+    int64_t idle_ns = watchdog->config->body_idle_seconds * NS_PER_SECOND;
+    int64_t received = atomic_load(&watch->received);
+    if (!atomic_load(&watch->waiting)) { /* our own slowness is not the client's */
+        restart_window(watch, now_ns, received);
+        watch->progress_ns = now_ns;
+        return false;
+    }
+    if (received != watch->progress_received) {
+        watch->progress_received = received;
+        watch->progress_ns = now_ns;
+    }
+    if (now_ns - watch->progress_ns >= idle_ns)
+        return true;
+    if (now_ns - watch->window_start_ns < idle_ns)
+        return false;
+    int64_t wanted = watchdog->config->body_min_rate * watchdog->config->body_idle_seconds;
+    bool slow = received - watch->window_received < wanted;
+    restart_window(watch, now_ns, received);
+    return slow;
+}
+
+static void look_at(const struct watchdog *watchdog, struct watch *watch, int64_t now_ns)
+{
+    pthread_mutex_lock(&watch->mutex);
+    if (watch->fd >= 0 && !atomic_load(&watch->timed_out)) {
+        if (is_too_slow(watchdog, watch, now_ns))
+            end_connection(watch);
+        struct err err;
+        /* A lost lease is noticed at the commit. */
+        enum err_code code =
+            watch->idempotency ? idempotency_tick(watch->idempotency, &err) : ERR_OK;
+        (void)code;
+    }
+    pthread_mutex_unlock(&watch->mutex);
+}
+
+static bool sleep_until_next(struct watchdog *watchdog)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PERIOD_NS;
+    if (until.tv_nsec >= NS_PER_SECOND) {
+        until.tv_nsec -= NS_PER_SECOND;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&watchdog->mutex);
+    if (!watchdog->closing)
+        pthread_cond_timedwait(&watchdog->wake, &watchdog->mutex, &until);
+    bool go_on = !watchdog->closing;
+    pthread_mutex_unlock(&watchdog->mutex);
+    return go_on;
+}
+
+static void *run(void *argument)
+{
+    struct watchdog *watchdog = argument;
+    while (sleep_until_next(watchdog)) {
+        int64_t now_ns = clock_steady_ns(watchdog->clock);
+        for (size_t i = 0; i < watchdog->count; i++)
+            look_at(watchdog, &watchdog->watches[i], now_ns);
+    }
+    return NULL;
+}
+
+static void init_watches(struct watch *watches, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        watches[i] = (struct watch){.fd = -1};
+        pthread_mutex_init(&watches[i].mutex, NULL);
+    }
+}
+
+enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct config *config,
+                            const struct clock *clock, struct watch *watches, size_t count,
+                            struct err *err)
+{
+    pthread_condattr_t attributes;
+    struct watchdog *watchdog = calloc(1, sizeof *watchdog);
+    if (!watchdog)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "watchdog", "out of memory");
+    *watchdog = (struct watchdog){
+        .config = config, .clock = clock, .watches = watches, .count = count};
+    init_watches(watches, count);
+    pthread_mutex_init(&watchdog->mutex, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&watchdog->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    if (pthread_create(&watchdog->thread, NULL, run, watchdog) != 0) {
+        pthread_cond_destroy(&watchdog->wake);
+        pthread_mutex_destroy(&watchdog->mutex);
+        free(watchdog);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "watchdog", "cannot start a thread");
+    }
+    *ret_watchdog = watchdog;
+    return ERR_OK;
+}
+
+void watchdog_close(struct watchdog *watchdog)
+{
+    if (!watchdog)
+        return;
+    pthread_mutex_lock(&watchdog->mutex);
+    watchdog->closing = true;
+    pthread_cond_signal(&watchdog->wake);
+    pthread_mutex_unlock(&watchdog->mutex);
+    pthread_join(watchdog->thread, NULL);
+    for (size_t i = 0; i < watchdog->count; i++)
+        pthread_mutex_destroy(&watchdog->watches[i].mutex);
+    pthread_cond_destroy(&watchdog->wake);
+    pthread_mutex_destroy(&watchdog->mutex);
+    free(watchdog);
+}
+
+void watchdog_end_all(struct watchdog *watchdog)
+{
+    for (size_t i = 0; i < watchdog->count; i++) {
+        struct watch *watch = &watchdog->watches[i];
+        pthread_mutex_lock(&watch->mutex);
+        if (watch->fd >= 0)
+            end_connection(watch);
+        pthread_mutex_unlock(&watch->mutex);
+    }
+}
+
+void watch_begin(struct watch *watch, const struct clock *clock, int fd)
+{
+    int64_t now_ns = clock_steady_ns(clock);
+    pthread_mutex_lock(&watch->mutex);
+    watch->fd = fd;
+    watch->idempotency = NULL;
+    watch->progress_ns = now_ns;
+    watch->progress_received = 0;
+    restart_window(watch, now_ns, 0);
+    atomic_store(&watch->received, 0);
+    atomic_store(&watch->timed_out, false);
+    atomic_store(&watch->waiting, false);
+    pthread_mutex_unlock(&watch->mutex);
+}
+
+void watch_idempotency(struct watch *watch, struct idempotency *idempotency)
+{
+    pthread_mutex_lock(&watch->mutex);
+    watch->idempotency = idempotency;
+    pthread_mutex_unlock(&watch->mutex);
+}
+
+void watch_end(struct watch *watch)
+{
+    pthread_mutex_lock(&watch->mutex);
+    watch->fd = -1;
+    watch->idempotency = NULL;
+    pthread_mutex_unlock(&watch->mutex);
+}

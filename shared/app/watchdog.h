@@ -1,0 +1,48 @@
+/*
+ * Watchdog: one thread that ends what takes too long, so that no worker waits for a client (or the
+ * gateway) for ever, and renews the lease of an Idempotency-Key while its request runs. A worker
+ * that waits for bytes is woken by shutting its connection's reading side.
+ *
+ * A watch belongs to one worker. begin/end take its mutex, which the watchdog holds only while it
+ * looks at that watch; the counters between are atomics.
+ */
+#ifndef COFFER_APP_WATCHDOG_H
+#define COFFER_APP_WATCHDOG_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "access/idempotency.h"
+#include "base/clock.h"
+#include "base/config.h"
+
+struct watch {
+    pthread_mutex_t mutex;
+    int fd;                          /* the connection, -1: nothing to watch */
+    struct idempotency *idempotency; /* or NULL */
+    atomic_bool waiting;             /* the worker waits for bytes now */
+    atomic_int_fast64_t received;    /* bytes so far */
+    atomic_bool timed_out;           /* the watchdog ended it */
+    int64_t window_start_ns;         /* of the minimum rate; watchdog only */
+    int64_t window_received;
+    int64_t progress_ns;             /* when `received` was last seen to grow */
+    int64_t progress_received;
+};
+
+struct watchdog;
+
+/* Watches `count` watches (borrowed, zeroed by it) under config's body_idle_seconds and
+ * body_min_rate. Caller frees with watchdog_close. */
+enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct config *config,
+                            const struct clock *clock, struct watch *watches, size_t count,
+                            struct err *err) ERR_MUST_CHECK;
+void watchdog_close(struct watchdog *watchdog);
+/* Ends every connection that waits for bytes (the stop's grace is over). */
+void watchdog_end_all(struct watchdog *watchdog);
+
+void watch_begin(struct watch *watch, const struct clock *clock, int fd);
+/* `idempotency` is borrowed until watch_end. */
+void watch_idempotency(struct watch *watch, struct idempotency *idempotency);
+void watch_end(struct watch *watch);
+
+#endif

@@ -1,0 +1,192 @@
+#include "app/workers.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define WAKE_SIGNAL SIGUSR2
+#define WORKER_STACK_BYTES (256 * 1024)
+#define NS_PER_MS 1000000L
+#define WAKE_PERIOD_MS 20
+#define EXHAUSTED_PAUSE_MS 100
+#define LAST_CHANCE_SECONDS 3
+
+struct worker {
+    pthread_t thread;
+    struct workers *workers;
+    struct watch *watch;
+    struct fcgi *fcgi;
+    atomic_bool running;
+    atomic_bool accepting; /* waits for a connection: the wake signal may interrupt it */
+};
+
+struct workers {
+    const struct service *service;
+    struct watchdog *watchdog;
+    struct watch *watches;
+    struct worker *all;
+    size_t count;   /* allocated */
+    size_t started; /* threads */
+    atomic_bool stopping;
+    atomic_int_fast64_t exhausted_logged_ns;
+};
+
+static void on_wake(int signal_number)
+{
+    (void)signal_number; /* only to interrupt accept4 */
+}
+
+void workers_prepare_signals(sigset_t *ret_signals)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct sigaction wake = {.sa_handler = on_wake, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &ignore, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(WAKE_SIGNAL, &wake, NULL);
+    sigemptyset(ret_signals);
+    sigaddset(ret_signals, SIGTERM);
+    sigaddset(ret_signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
+}
+
+static void pause_ms(long ms)
+{
+    const struct timespec pause = {ms / 1000, ms % 1000 * NS_PER_MS};
+    nanosleep(&pause, NULL);
+}
+
+/* At most one line a second, however many workers find no descriptor. */
+static void log_exhausted(struct workers *workers)
+{
+    int64_t now_ns = clock_steady_ns(workers->service->files.clock);
+    int_fast64_t last_ns = atomic_load(&workers->exhausted_logged_ns);
+    if (now_ns - last_ns < 1000 * NS_PER_MS ||
+        !atomic_compare_exchange_strong(&workers->exhausted_logged_ns, &last_ns, now_ns))
+        return;
+    log_write(workers->service->log, ERR_LEVEL_ERROR, NULL,
+              "no descriptor or memory to accept a connection with", NULL, 0);
+}
+
+static void *run_worker(void *argument)
+{
+    struct worker *worker = argument;
+    struct workers *workers = worker->workers;
+    while (!atomic_load(&workers->stopping)) {
+        atomic_store(&worker->accepting, true);
+        enum fcgi_accepted accepted = fcgi_accept(worker->fcgi);
+        atomic_store(&worker->accepting, false);
+        if (accepted == FCGI_REQUEST)
+            serve_request(workers->service, worker->fcgi, worker->watch);
+        if (accepted == FCGI_EXHAUSTED) {
+            log_exhausted(workers);
+            pause_ms(EXHAUSTED_PAUSE_MS);
+        }
+    }
+    atomic_store(&worker->running, false);
+    return NULL;
+}
+
+static enum err_code start_worker(struct workers *workers, int listen_fd, size_t index,
+                                  struct err *err)
+{
+    struct worker *worker = &workers->all[index];
+    pthread_attr_t attributes;
+    worker->workers = workers;
+    worker->watch = &workers->watches[index];
+    enum err_code code =
+        fcgi_open(&worker->fcgi, listen_fd, worker->watch, workers->service->files.clock, err);
+    if (code != ERR_OK)
+        return code;
+    atomic_store(&worker->running, true);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
+    int failed = pthread_create(&worker->thread, &attributes, run_worker, worker);
+    pthread_attr_destroy(&attributes);
+    if (failed) {
+        atomic_store(&worker->running, false);
+        return err_set_internal(err, ERR_NO_MEMORY, failed, "pthread_create",
+                                "cannot start worker %zu of %zu", index + 1, workers->count);
+    }
+    workers->started++;
+    return ERR_OK;
+}
+
+enum err_code workers_open(struct workers **ret_workers, const struct service *service,
+                           int listen_fd, size_t count, struct err *err)
+{
+    enum err_code code;
+    struct workers *workers = calloc(1, sizeof *workers);
+    if (!workers)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "out of memory");
+    workers->service = service;
+    workers->count = count;
+    workers->all = calloc(count, sizeof *workers->all);
+    workers->watches = calloc(count, sizeof *workers->watches);
+    if (!workers->all || !workers->watches)
+        code = err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "out of memory");
+    else
+        code = watchdog_open(&workers->watchdog, service->files.config, service->files.clock,
+                             workers->watches, count, err);
+    for (size_t i = 0; code == ERR_OK && i < count; i++)
+        code = start_worker(workers, listen_fd, i, err);
+    if (code != ERR_OK) {
+        workers_stop(workers, 0);
+        workers_close(workers);
+        return code;
+    }
+    *ret_workers = workers;
+    return ERR_OK;
+}
+
+/* Wakes those that wait for a connection; returns how many workers still run. The signal can come
+ * between a worker's look at `stopping` and its accept4, so it is sent again until they are gone. */
+static size_t wake_workers(struct workers *workers)
+{
+    size_t running = 0;
+    for (size_t i = 0; i < workers->started; i++) {
+        struct worker *worker = &workers->all[i];
+        if (!atomic_load(&worker->running))
+            continue;
+        running++;
+        if (atomic_load(&worker->accepting))
+            pthread_kill(worker->thread, WAKE_SIGNAL);
+    }
+    return running;
+}
+
+static bool wait_until_gone(struct workers *workers, int64_t seconds)
+{
+    const struct clock *clock = workers->service->files.clock;
+    int64_t until_ns = clock_steady_ns(clock) + seconds * 1000 * NS_PER_MS;
+    while (wake_workers(workers) > 0) {
+        if (clock_steady_ns(clock) >= until_ns)
+            return false;
+        pause_ms(WAKE_PERIOD_MS);
+    }
+    return true;
+}
+
+bool workers_stop(struct workers *workers, int64_t grace_seconds)
+{
+    atomic_store(&workers->stopping, true);
+    if (!wait_until_gone(workers, grace_seconds)) {
+        watchdog_end_all(workers->watchdog);
+        if (!wait_until_gone(workers, LAST_CHANCE_SECONDS))
+            return false;
+    }
+    for (size_t i = 0; i < workers->started; i++)
+        pthread_join(workers->all[i].thread, NULL);
+    workers->started = 0;
+    return true;
+}
+
+void workers_close(struct workers *workers)
+{
+    if (!workers)
+        return;
+    watchdog_close(workers->watchdog);
+    for (size_t i = 0; workers->all && i < workers->count; i++)
+        fcgi_close(workers->all[i].fcgi);
+    free(workers->all);
+    free(workers->watches);
+    free(workers);
+}

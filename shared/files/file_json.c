@@ -1,0 +1,74 @@
+#include "files/file_json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/text.h"
+#include "http/jsonio.h"
+
+static const char *status_name(enum file_status status)
+{
+    switch (status) {
+    case FILE_READY:
+        return "ready";
+    case FILE_DELETED:
+        return "deleted";
+    case FILE_DAMAGED:
+        return "damaged";
+    }
+    return "damaged";
+}
+
+static void write_time(struct buf *out, const char *name, int64_t unix_ms)
+{
+    char text[TEXT_TIME_SIZE];
+    text_time(unix_ms, text);
+    jsonw_string(out, name, str_of(text));
+}
+
+static void write_links(struct buf *out, const struct file *file)
+{
+    char path[FILE_PATH_SIZE];
+    char self[FILE_PATH_SIZE + 8];
+    file_path(file, path);
+    snprintf(self, sizeof self, "%s/meta", path);
+    jsonw_begin_object(out, "links");
+    jsonw_string(out, "self", str_of(self));
+    jsonw_string(out, "download", str_of(path));
+    jsonw_end_object(out);
+}
+
+void file_json_write(struct buf *out, const char *name, const struct file *file)
+{
+    bool is_public = file->visibility == VISIBILITY_PUBLIC;
+    jsonw_begin_object(out, name);
+    jsonw_string(out, "id", str_of(file->id));
+    jsonw_string(out, "originalName", str_of(file->name));
+    jsonw_string(out, "mimeType", str_of(file->mime));
+    jsonw_int(out, "size", file->size);
+    jsonw_string(out, "sha256", str_of(file->sha256));
+    jsonw_string(out, "bucket", str_of(file->bucket));
+    jsonw_string(out, "key", str_of(file->key));
+    jsonw_string(out, "owner", str_of(file->owner));
+    jsonw_string(out, "visibility", is_public ? STR("public") : STR("private"));
+    jsonw_raw(out, "metadata", str_of(file->metadata));
+    jsonw_string(out, "status", str_of(status_name(file->status)));
+    write_time(out, "createdAt", file->created_ms);
+    write_time(out, "updatedAt", file->updated_ms);
+    if (file->expires_ms != 0)
+        write_time(out, "expiresAt", file->expires_ms);
+    else
+        jsonw_null(out, "expiresAt");
+    write_links(out, file);
+    jsonw_end_object(out);
+}
+
+void file_version_tag(const struct file *file, char target[FILE_TAG_SIZE])
+{
+    snprintf(target, FILE_TAG_SIZE, "v%" PRId64, file->version);
+}
+
+void file_path(const struct file *file, char target[FILE_PATH_SIZE])
+{
+    snprintf(target, FILE_PATH_SIZE, "/api/files/%s", file->id);
+}

@@ -1,0 +1,30 @@
+/*
+ * What every use case works with: one per process, shared by its threads. The use cases (create,
+ * open, list, update, remove, sweep, check) are the only callers of the drivers; the order of
+ * writes lives in them and nowhere else. Each step is safe to crash after (DESIGN decision 6).
+ */
+#ifndef COFFER_FILES_FILES_H
+#define COFFER_FILES_FILES_H
+
+#include "access/idempotency.h"
+#include "access/principal.h"
+#include "base/clock.h"
+#include "base/config.h"
+#include "metadata/metadata.h"
+#include "observe/metrics.h"
+#include "storage/storage.h"
+
+#define FILES_BUCKET "uploads"
+
+struct step_pool; /* files/step_pool.h */
+
+struct files {
+    const struct config *config;
+    const struct clock *clock;
+    struct storage *storage;
+    struct metadata *metadata;
+    struct metrics *metrics;     /* may be NULL (admin command) */
+    struct step_pool *step_pool; /* only where uploads are taken, else NULL */
+};
+
+#endif

@@ -1,0 +1,267 @@
+#include "files/files_create.h"
+
+#include <inttypes.h>
+
+#include "base/crash.h"
+#include "base/text.h"
+#include "files/file_json.h"
+#include "files/sniff.h"
+#include "files/upload_sink.h"
+
+#define MIME_UNKNOWN "application/octet-stream"
+#define ANSWER_BODY_MAX (32 * 1024)
+
+void create_request_init(struct create_request *request)
+{
+    *request = (struct create_request){.visibility = VISIBILITY_PRIVATE, .size_hint = -1};
+    buf_init(&request->metadata, LIMIT_METADATA_BYTES);
+}
+
+void create_request_release(struct create_request *request)
+{
+    buf_release(&request->metadata);
+}
+
+void create_answer_init(struct create_answer *answer)
+{
+    *answer = (struct create_answer){0};
+    buf_init(&answer->body, ANSWER_BODY_MAX);
+    buf_init(&answer->location, FILE_PATH_SIZE);
+    buf_init(&answer->etag, FILE_TAG_SIZE + 2);
+}
+
+void create_answer_release(struct create_answer *answer)
+{
+    buf_release(&answer->body);
+    buf_release(&answer->location);
+    buf_release(&answer->etag);
+}
+
+/* A key nobody can guess and no client names: its shard, "/", 128 random bits. */
+static void make_key(const struct clock *clock, char target[LIMIT_KEY_BYTES + 1])
+{
+    unsigned char random[16];
+    char hex[33];
+    clock_random(clock, random, sizeof random);
+    text_hex(random, sizeof random, hex);
+    snprintf(target, LIMIT_KEY_BYTES + 1, "%.2s/%s", hex, hex);
+}
+
+static enum err_code describe_file(const struct files *files, const struct create_request *request,
+                                   const struct upload_result *upload, struct file *file,
+                                   struct err *err)
+{
+    const char *mime = request->mime[0] ? request->mime : MIME_UNKNOWN;
+    if (mime_is_contradicted(mime, upload->head, upload->head_len))
+        mime = MIME_UNKNOWN;
+    struct str metadata = request->metadata.len ? buf_str(&request->metadata) : STR("{}");
+    file->created_ms = clock_wall_ms(files->clock);
+    file->updated_ms = file->created_ms;
+    file->expires_ms = request->expires_in ? file->created_ms + request->expires_in * 1000 : 0;
+    file->version = 1;
+    file->size = upload->size;
+    file->visibility = request->visibility;
+    file->status = FILE_READY;
+    id_new(files->clock, file->id);
+    text_hex(upload->sha256, sizeof upload->sha256, file->sha256);
+    if (!str_copy(file->owner, sizeof file->owner, str_of(request->principal->owner)) ||
+        !str_copy(file->name, sizeof file->name, str_of(request->name)) ||
+        !str_copy(file->mime, sizeof file->mime, str_of(mime)) ||
+        !str_copy(file->bucket, sizeof file->bucket, STR(FILES_BUCKET)) ||
+        !str_copy(file->metadata, sizeof file->metadata, metadata))
+        return err_set_internal(err, ERR_INTERNAL, 0, "create", "a field is too long");
+    return ERR_OK;
+}
+
+static enum err_code check_asserted(const struct asserted_digests *asserted,
+                                    const struct upload_result *upload, struct err *err)
+{
+    if (asserted->has_sha256 &&
+        memcmp(asserted->sha256, upload->sha256, sizeof upload->sha256) != 0)
+        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
+                       "The body's SHA-256 is not the one the request asserts.");
+    if (asserted->has_md5 && memcmp(asserted->md5, upload->md5, sizeof upload->md5) != 0)
+        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
+                       "The body's MD5 is not the one the request asserts.");
+    return ERR_OK;
+}
+
+static enum err_code fingerprint_of(const struct create_request *request,
+                                    const unsigned char sha256[32], char ret_fingerprint[65],
+                                    struct err *err)
+{
+    char fields[64];
+    snprintf(fields, sizeof fields, "%d %" PRId64, (int)request->visibility, request->expires_in);
+    const struct str parts[] = {
+        str_of(request->method), str_of(request->route),    str_of(request->name),
+        str_of(fields),          buf_str(&request->metadata), {(const char *)sha256, 32},
+    };
+    return idempotency_fingerprint(parts, sizeof parts / sizeof *parts, ret_fingerprint, err);
+}
+
+static enum err_code write_answer(const struct file *file, struct create_answer *answer,
+                                  struct err *err)
+{
+    char tag[FILE_TAG_SIZE];
+    char path[FILE_PATH_SIZE];
+    file_version_tag(file, tag);
+    file_path(file, path);
+    file_json_write(&answer->body, NULL, file);
+    buf_append_text(&answer->location, path);
+    buf_printf(&answer->etag, "\"%s\"", tag);
+    if (answer->body.failed || answer->location.failed || answer->etag.failed)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "create", "cannot write the answer");
+    answer->size = file->size;
+    return ERR_OK;
+}
+
+static enum err_code insert_row(const struct files *files, struct create_request *request,
+                                const struct upload_result *upload, const struct file *file,
+                                const struct create_answer *answer, struct err *err)
+{
+    char fingerprint[65];
+    enum err_code code = fingerprint_of(request, upload->sha256, fingerprint, err);
+    if (code != ERR_OK)
+        return code;
+    struct idempotency_answer stored = {.fingerprint = str_of(fingerprint),
+                                        .status = 201,
+                                        .location = buf_str(&answer->location),
+                                        .etag = buf_str(&answer->etag),
+                                        .body = buf_str(&answer->body)};
+    code = metadata_file_insert(files->metadata, file,
+                                idempotency_answer_of(request->idempotency, &stored), err);
+    if (code == ERR_OK)
+        request->idempotency->finished = true;
+    return code;
+}
+
+/* The bytes are visible under their key: record them, or take them back. When it is not known
+ * whether the row was committed the bytes stay, for the sweep to judge. */
+static enum err_code record_file(const struct files *files, struct create_request *request,
+                                 const struct upload_result *upload, const struct file *file,
+                                 struct create_answer *answer, struct err *err)
+{
+    enum err_code code = write_answer(file, answer, err);
+    if (code == ERR_OK)
+        code = insert_row(files, request, upload, file, answer, err);
+    if (code != ERR_OK && code != ERR_METADATA_UNAVAILABLE) {
+        struct err ignored; /* an orphan is left to the sweep */
+        enum err_code removed = storage_remove(files->storage, file->key, &ignored);
+        (void)removed;
+    }
+    return code;
+}
+
+static void count_upload(const struct files *files, int64_t size)
+{
+    metrics_add(files->metrics, METRIC_FILES_UPLOADED, NULL, 1);
+    metrics_add(files->metrics, METRIC_UPLOAD_BYTES, NULL, size);
+}
+
+static enum err_code store(const struct files *files, struct create_request *request,
+                           struct source *body, struct create_answer *answer, struct err *err)
+{
+    struct storage_put *put = NULL;
+    struct upload_result upload;
+    struct file file = {0};
+    make_key(files->clock, file.key);
+    enum err_code code =
+        storage_put_begin(files->storage, file.key, request->size_hint, &put, err);
+    if (code != ERR_OK)
+        return code;
+    const struct upload_sink_options options = {.put = put,
+                                                .step_pool = files->step_pool,
+                                                .max_size = files->config->max_file_size,
+                                                .size_hint = request->size_hint,
+                                                .with_md5 = request->asserted.has_md5};
+    code = upload_sink_run(&options, body, &upload, err);
+    if (code == ERR_OK)
+        code = check_asserted(&request->asserted, &upload, err);
+    if (code == ERR_OK)
+        code = describe_file(files, request, &upload, &file, err);
+    if (code == ERR_OK)
+        code = storage_put_commit(put, err);
+    if (code == ERR_OK)
+        code = record_file(files, request, &upload, &file, answer, err);
+    storage_put_close(put);
+    if (code != ERR_OK)
+        return code;
+    count_upload(files, file.size);
+    crash_point("upload.before_reply");
+    return ERR_OK;
+}
+
+/* The key's first request is done: read the body only to see whether it is the same request. */
+static enum err_code replay(const struct files *files, const struct create_request *request,
+                            struct source *body, struct create_answer *answer, struct err *err)
+{
+    struct upload_result upload;
+    char fingerprint[65];
+    const struct upload_sink_options options = {.max_size = files->config->max_file_size,
+                                                .size_hint = request->size_hint};
+    const struct idempotency_record *record = &request->idempotency->record;
+    enum err_code code = upload_sink_run(&options, body, &upload, err);
+    if (code == ERR_OK)
+        code = fingerprint_of(request, upload.sha256, fingerprint, err);
+    if (code == ERR_OK)
+        code = idempotency_match(request->idempotency, fingerprint, err);
+    if (code != ERR_OK)
+        return code;
+    buf_append_str(&answer->body, buf_str(&record->body));
+    buf_append_str(&answer->location, buf_str(&record->location));
+    buf_append_str(&answer->etag, buf_str(&record->etag));
+    answer->replayed = true;
+    return ERR_OK;
+}
+
+enum err_code files_create(const struct files *files, struct create_request *request,
+                           struct source *body, struct create_answer *ret_answer, struct err *err)
+{
+    return request->idempotency->replay ? replay(files, request, body, ret_answer, err)
+                                        : store(files, request, body, ret_answer, err);
+}
+
+/* Finds `sha-256=:…:` in a Dictionary of RFC 9530; other algorithms are passed over. */
+static enum err_code parse_digest_field(struct str field, unsigned char sha256[32], bool *ret_found,
+                                        struct err *err)
+{
+    while (field.len > 0) {
+        struct str value = str_trim(str_cut(&field, ','));
+        struct str name = str_trim(str_cut(&value, '='));
+        value = str_trim(value);
+        if (!str_equal_nocase(name, STR("sha-256")))
+            continue;
+        if (value.len < 2 || value.data[0] != ':' || value.data[value.len - 1] != ':' ||
+            !text_unbase64((struct str){value.data + 1, value.len - 2}, sha256, 32))
+            return err_set(err, ERR_BAD_REQUEST, "digest", "The sha-256 digest is malformed.");
+        *ret_found = true;
+    }
+    return ERR_OK;
+}
+
+enum err_code asserted_digests_parse(struct asserted_digests *digests, struct str content_digest,
+                                     struct str repr_digest, struct str content_md5,
+                                     struct err *err)
+{
+    unsigned char other[32];
+    bool has_other = false;
+    *digests = (struct asserted_digests){0};
+    enum err_code code =
+        parse_digest_field(content_digest, digests->sha256, &digests->has_sha256, err);
+    if (code == ERR_OK)
+        code = parse_digest_field(repr_digest, other, &has_other, err);
+    if (code != ERR_OK)
+        return code;
+    if (has_other && digests->has_sha256 && memcmp(other, digests->sha256, sizeof other) != 0)
+        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
+                       "Content-Digest and Repr-Digest contradict each other.");
+    if (has_other)
+        memcpy(digests->sha256, other, sizeof other);
+    digests->has_sha256 |= has_other;
+    if (content_md5.len == 0)
+        return ERR_OK;
+    if (!text_unbase64(str_trim(content_md5), digests->md5, sizeof digests->md5))
+        return err_set(err, ERR_BAD_REQUEST, "digest", "Content-MD5 is malformed.");
+    digests->has_md5 = true;
+    return ERR_OK;
+}

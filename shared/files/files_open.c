@@ -1,0 +1,59 @@
+#include "files/files_open.h"
+
+typedef enum err_code judge(const struct principal *principal, const struct file *file,
+                            struct err *err);
+
+enum err_code files_parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
+{
+    if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text))
+        return err_set(err, ERR_BAD_ID, "id", "The id is not a lower-case UUIDv7.");
+    return ERR_OK;
+}
+
+static enum err_code open_judged(const struct files *files, const struct principal *principal,
+                                 struct str id_text, judge *may, struct file *ret_file,
+                                 struct err *err)
+{
+    char id[ID_SIZE];
+    enum err_code code = files_parse_id(id_text, id, err);
+    if (code != ERR_OK)
+        return code;
+    code = metadata_file_get(files->metadata, id, clock_wall_ms(files->clock), ret_file, err);
+    if (code != ERR_OK && code != ERR_NOT_FOUND)
+        return code;
+    return may(principal, code == ERR_OK ? ret_file : NULL, err);
+}
+
+enum err_code files_open(const struct files *files, const struct principal *principal,
+                         struct str id, struct file *ret_file, struct err *err)
+{
+    return open_judged(files, principal, id, principal_may_read, ret_file, err);
+}
+
+enum err_code files_open_to_change(const struct files *files, const struct principal *principal,
+                                   struct str id, struct file *ret_file, struct err *err)
+{
+    return open_judged(files, principal, id, principal_may_write, ret_file, err);
+}
+
+enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
+                           struct err *err)
+{
+    if (file->status != FILE_READY)
+        return err_set_internal(err, ERR_INTERNAL, 0, "locate", "file %s is quarantined", file->id);
+    enum err_code code =
+        storage_sendfile_path(files->storage, file->key, file->size, ret_path, err);
+    if (code == ERR_NOT_FOUND || code == ERR_STORAGE) {
+        /* A delete may have won between the row and the bytes. */
+        struct file again;
+        code = metadata_file_get(files->metadata, file->id, clock_wall_ms(files->clock), &again,
+                                 err);
+        if (code == ERR_OK)
+            code = err_set_internal(err, ERR_INTERNAL, 0, "locate",
+                                    "the bytes of file %s are missing or have another size",
+                                    file->id);
+        else if (code == ERR_NOT_FOUND)
+            code = err_set(err, ERR_NOT_FOUND, "locate", "There is no such file.");
+    }
+    return code;
+}

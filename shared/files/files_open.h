@@ -1,0 +1,25 @@
+/*
+ * Open: a file's row, judged for the caller, and the bytes behind it (API.md, GET).
+ */
+#ifndef COFFER_FILES_FILES_OPEN_H
+#define COFFER_FILES_FILES_OPEN_H
+
+#include "files/files.h"
+
+/* The live row, when the principal may read it. ERR_BAD_ID without touching the database,
+ * ERR_UNAUTHORIZED, ERR_FORBIDDEN, ERR_NOT_FOUND. */
+enum err_code files_open(const struct files *files, const struct principal *principal,
+                         struct str id, struct file *ret_file, struct err *err) ERR_MUST_CHECK;
+/* The same for a caller that means to change it. */
+enum err_code files_open_to_change(const struct files *files, const struct principal *principal,
+                                   struct str id, struct file *ret_file, struct err *err)
+    ERR_MUST_CHECK;
+/* The path the gateway may send. Missing, shorter or quarantined bytes of a live row are
+ * ERR_INTERNAL, never "not found" (I2). */
+enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
+                           struct err *err) ERR_MUST_CHECK;
+/* ERR_BAD_ID unless the text is an id; copies it. */
+enum err_code files_parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
+    ERR_MUST_CHECK;
+
+#endif

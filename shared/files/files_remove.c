@@ -1,0 +1,247 @@
+#include "files/files_remove.h"
+
+#include <stdlib.h>
+
+#include "base/crash.h"
+#include "files/file_json.h"
+#include "files/files_open.h"
+#include "http/jsonio.h"
+
+enum err_code files_remove_marked(const struct files *files, const char *id, const char *key,
+                                  struct err *err)
+{
+    enum err_code code = storage_remove(files->storage, key, err);
+    if (code != ERR_OK && code != ERR_NOT_FOUND)
+        return code;
+    code = metadata_file_remove(files->metadata, id, err);
+    return code == ERR_NOT_FOUND ? ERR_OK : code;
+}
+
+/* After the commit the answer is "deleted", whatever becomes of the bytes now. */
+static void remove_bytes(const struct files *files, const char *id, const char *key)
+{
+    struct err ignored;
+    enum err_code code = files_remove_marked(files, id, key, &ignored);
+    (void)code;
+}
+
+static enum err_code check_condition(const struct request *request, const struct file *file,
+                                     int64_t *ret_expected_version, struct err *err)
+{
+    struct str unused;
+    char tag[FILE_TAG_SIZE];
+    file_version_tag(file, tag);
+    const struct validators validators = {str_of(file->sha256), str_of(tag),
+                                          file->updated_ms / 1000};
+    bool conditional = request_header(request, "IF_MATCH", &unused) ||
+                       request_header(request, "IF_UNMODIFIED_SINCE", &unused);
+    *ret_expected_version = conditional ? file->version : 0;
+    if (condition_evaluate(request, &validators) == CONDITION_PASS)
+        return ERR_OK;
+    return err_set(err, ERR_PRECONDITION_FAILED, "condition",
+                   "The file is not the version the request names.");
+}
+
+static enum err_code mark(const struct files *files, const struct file *file,
+                          int64_t expected_version, struct err *err)
+{
+    const char *id = file->id;
+    enum err_code result = ERR_OK;
+    enum err_code code =
+        metadata_file_mark_deleted(files->metadata, &id, &expected_version, 1, str_of(file->owner),
+                                   clock_wall_ms(files->clock), &result, err);
+    if (code != ERR_OK)
+        return code;
+    if (result == ERR_NOT_FOUND)
+        return err_set(err, ERR_NOT_FOUND, "delete", "There is no such file.");
+    if (result != ERR_OK)
+        return err_set(err, ERR_PRECONDITION_FAILED, "delete",
+                       "The file was changed by another request.");
+    metrics_add(files->metrics, METRIC_FILES_DELETED, NULL, 1);
+    return ERR_OK;
+}
+
+enum err_code files_remove(const struct files *files, const struct principal *principal,
+                           const struct request *request, char ret_id[ID_SIZE], struct err *err)
+{
+    struct file file;
+    int64_t expected_version = 0;
+    enum err_code code = files_open_to_change(files, principal, request->id, &file, err);
+    if (code == ERR_OK)
+        code = check_condition(request, &file, &expected_version, err);
+    if (code == ERR_OK)
+        code = mark(files, &file, expected_version, err);
+    if (code != ERR_OK)
+        return code;
+    remove_bytes(files, file.id, file.key);
+    crash_point("delete.before_reply");
+    memcpy(ret_id, file.id, ID_SIZE);
+    return ERR_OK;
+}
+
+struct batch_item {
+    const char *text; /* as sent, borrowed from the JSON tree */
+    char id[ID_SIZE]; /* when it was found */
+    char key[LIMIT_KEY_BYTES + 1];
+    enum err_code result;
+};
+
+struct batch {
+    struct batch_item *items;
+    size_t count;
+};
+
+static enum err_code refuse_batch(struct err *err)
+{
+    return err_set(err, ERR_BAD_PARAMETER, "ids",
+                   "The body must be {\"ids\": […]} with 1 to %d ids.", LIMIT_BATCH_IDS);
+}
+
+static enum err_code parse_batch(const cJSON *body, struct batch *batch, struct err *err)
+{
+    const cJSON *ids = cJSON_GetObjectItemCaseSensitive(body, "ids");
+    int count = cJSON_GetArraySize(ids);
+    if (!cJSON_IsObject(body) || cJSON_GetArraySize(body) != 1 || !cJSON_IsArray(ids) ||
+        count < 1 || count > LIMIT_BATCH_IDS)
+        return refuse_batch(err);
+    batch->items = calloc((size_t)count, sizeof *batch->items);
+    if (!batch->items)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "batch", "out of memory");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, ids)
+    {
+        if (!cJSON_IsString(item))
+            return refuse_batch(err);
+        batch->items[batch->count++].text = item->valuestring;
+    }
+    return ERR_OK;
+}
+
+/* Looks each row up first: its key is needed to remove the bytes afterwards. */
+static enum err_code look_up(const struct files *files, const struct principal *principal,
+                             struct batch *batch, struct err *err)
+{
+    struct file file;
+    for (size_t i = 0; i < batch->count; i++) {
+        struct batch_item *item = &batch->items[i];
+        item->result = files_open_to_change(files, principal, str_of(item->text), &file, err);
+        bool judged = item->result == ERR_OK || item->result == ERR_NOT_FOUND ||
+                      item->result == ERR_BAD_ID;
+        if (!judged)
+            return item->result;
+        if (item->result == ERR_OK) {
+            memcpy(item->id, file.id, sizeof item->id);
+            memcpy(item->key, file.key, sizeof item->key);
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err_code mark_found(const struct files *files, struct batch *batch, struct err *err)
+{
+    const char *ids[LIMIT_BATCH_IDS];
+    int64_t versions[LIMIT_BATCH_IDS];
+    enum err_code results[LIMIT_BATCH_IDS];
+    size_t found = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].result != ERR_OK)
+            continue;
+        versions[found] = 0;
+        ids[found++] = batch->items[i].id;
+    }
+    if (found == 0)
+        return ERR_OK;
+    enum err_code code =
+        metadata_file_mark_deleted(files->metadata, ids, versions, found, STR(""),
+                                   clock_wall_ms(files->clock), results, err);
+    for (size_t i = 0, at = 0; code == ERR_OK && i < batch->count; i++)
+        if (batch->items[i].result == ERR_OK)
+            batch->items[i].result = results[at++];
+    return code;
+}
+
+static void remove_marked_bytes(const struct files *files, const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].result != ERR_OK)
+            continue;
+        metrics_add(files->metrics, METRIC_FILES_DELETED, NULL, 1);
+        remove_bytes(files, batch->items[i].id, batch->items[i].key);
+    }
+}
+
+static void write_results(const struct batch *batch, struct buf *out)
+{
+    jsonw_begin_object(out, NULL);
+    jsonw_begin_array(out, "results");
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct batch_item *item = &batch->items[i];
+        jsonw_begin_object(out, NULL);
+        jsonw_string(out, "id", str_of(item->text));
+        jsonw_bool(out, "deleted", item->result == ERR_OK);
+        if (item->result != ERR_OK)
+            jsonw_string(out, "error", str_of(err_info(item->result)->code));
+        jsonw_end_object(out);
+    }
+    jsonw_end_array(out);
+    jsonw_end_object(out);
+}
+
+static enum err_code run_batch(const struct files *files, const struct principal *principal,
+                               const cJSON *body, struct buf *out, struct err *err)
+{
+    struct batch batch = {0};
+    enum err_code code = parse_batch(body, &batch, err);
+    if (code == ERR_OK)
+        code = look_up(files, principal, &batch, err);
+    if (code == ERR_OK)
+        code = mark_found(files, &batch, err);
+    if (code == ERR_OK) {
+        remove_marked_bytes(files, &batch);
+        write_results(&batch, out);
+    }
+    free(batch.items);
+    if (code == ERR_OK && out->failed)
+        code = err_set_internal(err, ERR_NO_MEMORY, 0, "batch", "cannot write the answer");
+    return code;
+}
+
+static enum err_code store_answer(const struct files *files, struct idempotency *idempotency,
+                                  const char *fingerprint, const struct buf *out, struct err *err)
+{
+    struct idempotency_answer stored = {
+        .fingerprint = str_of(fingerprint), .status = 200, .body = buf_str(out)};
+    if (!idempotency_answer_of(idempotency, &stored))
+        return ERR_OK;
+    enum err_code code = metadata_idempotency_finish(files->metadata, &stored,
+                                                     clock_wall_ms(files->clock), err);
+    if (code == ERR_OK)
+        idempotency->finished = true;
+    return code;
+}
+
+enum err_code files_remove_batch(const struct files *files, const struct principal *principal,
+                                 struct str json, struct idempotency *idempotency, struct buf *out,
+                                 bool *ret_replayed, struct err *err)
+{
+    char fingerprint[65];
+    cJSON *body = NULL;
+    const struct str parts[] = {STR("POST"), STR("delete"), json};
+    *ret_replayed = false;
+    enum err_code code = principal_require(principal, SCOPE_WRITE, err);
+    if (code == ERR_OK)
+        code = idempotency_fingerprint(parts, 3, fingerprint, err);
+    if (code == ERR_OK && idempotency->replay) {
+        code = idempotency_match(idempotency, fingerprint, err);
+        *ret_replayed = code == ERR_OK;
+        return code;
+    }
+    if (code == ERR_OK)
+        code = jsonio_parse(json, &body, err);
+    if (code == ERR_OK)
+        code = run_batch(files, principal, body, out, err);
+    if (code == ERR_OK)
+        code = store_answer(files, idempotency, fingerprint, out, err);
+    cJSON_Delete(body);
+    return code;
+}

@@ -1,0 +1,28 @@
+/*
+ * Sweep: what crashes and absent stores left behind goes, both ways (DESIGN decision 6, I5): rows
+ * that have expired are marked deleted, marked rows lose their bytes and then themselves, bytes
+ * that no row knows are removed, old Idempotency-Keys are forgotten. What a put in progress holds
+ * is never touched. Safe to run beside everything and beside itself, and to crash anywhere.
+ */
+#ifndef COFFER_FILES_FILES_SWEEP_H
+#define COFFER_FILES_FILES_SWEEP_H
+
+#include "files/files.h"
+
+struct sweep_result {
+    int64_t expired;     /* files whose time had come */
+    int64_t deleted;     /* marked rows removed with their bytes */
+    int64_t orphans;     /* objects without a row, removed */
+    int64_t orphan_bytes;
+    int64_t requests;    /* Idempotency-Keys forgotten */
+};
+
+/* Objects younger than grace_seconds are left alone. */
+enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
+                          struct sweep_result *ret_result, struct err *err) ERR_MUST_CHECK;
+/* The same, when no other process swept within SWEEP_INTERVAL_SECONDS (a lease in the metadata);
+ * *ret_swept says whether it ran. `holder` names this process. */
+enum err_code files_sweep_if_due(const struct files *files, const char *holder, bool *ret_swept,
+                                 struct sweep_result *ret_result, struct err *err) ERR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,180 @@
+#include "files/upload_sink.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/digest.h"
+#include "base/limits.h"
+
+#define SMALL_BUFFER (16 * 1024)
+
+struct sink_buffer {
+    unsigned char *data;
+    size_t len;
+    size_t size;
+};
+
+struct upload_sink {
+    struct step step; /* first member: step_run gets the sink back from it */
+    const struct upload_sink_options *options;
+    struct digest *sha256;
+    struct digest *md5;
+    struct sink_buffer filling;  /* the caller's */
+    struct sink_buffer flushing; /* the step's while it is pending */
+    enum err_code flush_code;
+    struct err flush_err;
+    struct upload_result *result;
+};
+
+static void flush_buffer(struct upload_sink *sink)
+{
+    const struct sink_buffer *buffer = &sink->flushing;
+    digest_update(sink->sha256, buffer->data, buffer->len);
+    if (sink->md5)
+        digest_update(sink->md5, buffer->data, buffer->len);
+    if (sink->options->put && buffer->len > 0)
+        sink->flush_code = storage_put_write(sink->options->put, buffer->data, buffer->len,
+                                             &sink->flush_err);
+}
+
+static void step_run(struct step *step)
+{
+    flush_buffer((struct upload_sink *)step);
+}
+
+static enum err_code wait_for_flush(struct upload_sink *sink, struct err *err)
+{
+    if (sink->options->step_pool)
+        step_wait(sink->options->step_pool, &sink->step);
+    if (sink->flush_code != ERR_OK)
+        *err = sink->flush_err;
+    return sink->flush_code;
+}
+
+static enum err_code make_buffer(struct sink_buffer *buffer, size_t size, struct err *err)
+{
+    if (buffer->data)
+        return ERR_OK;
+    buffer->data = malloc(size);
+    if (!buffer->data)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "upload", "out of memory");
+    buffer->size = size;
+    buffer->len = 0;
+    return ERR_OK;
+}
+
+/* Hands the full buffer over and takes the other one. */
+static enum err_code turn_buffers(struct upload_sink *sink, struct err *err)
+{
+    enum err_code code = wait_for_flush(sink, err);
+    if (code == ERR_OK)
+        code = make_buffer(&sink->flushing, LIMIT_IO_BUFFER, err);
+    if (code != ERR_OK)
+        return code;
+    struct sink_buffer full = sink->filling;
+    sink->filling = sink->flushing;
+    sink->filling.len = 0;
+    sink->flushing = full;
+    if (sink->options->step_pool) {
+        step_submit(sink->options->step_pool, &sink->step);
+        return ERR_OK;
+    }
+    flush_buffer(sink);
+    return wait_for_flush(sink, err);
+}
+
+static void keep_head(struct upload_result *result, struct str piece)
+{
+    size_t room = sizeof result->head - result->head_len;
+    size_t len = piece.len < room ? piece.len : room;
+    memcpy(result->head + result->head_len, piece.data, len);
+    result->head_len += len;
+}
+
+static enum err_code take_piece(struct upload_sink *sink, struct str piece, struct err *err)
+{
+    struct upload_result *result = sink->result;
+    if ((int64_t)piece.len > sink->options->max_size - result->size) {
+        err_set(err, ERR_FILE_TOO_LARGE, "upload", "The file is larger than %" PRId64 " bytes.",
+                sink->options->max_size);
+        err_detail(err, "limit", sink->options->max_size);
+        return ERR_FILE_TOO_LARGE;
+    }
+    result->size += (int64_t)piece.len;
+    if (result->head_len < sizeof result->head)
+        keep_head(result, piece);
+    while (piece.len > 0) {
+        struct sink_buffer *buffer = &sink->filling;
+        if (buffer->len == buffer->size) {
+            enum err_code code = turn_buffers(sink, err);
+            if (code != ERR_OK)
+                return code;
+        }
+        size_t room = buffer->size - buffer->len;
+        size_t len = piece.len < room ? piece.len : room;
+        memcpy(buffer->data + buffer->len, piece.data, len);
+        buffer->len += len;
+        piece.data += len;
+        piece.len -= len;
+    }
+    return ERR_OK;
+}
+
+static size_t first_buffer_size(int64_t size_hint)
+{
+    return size_hint >= 0 && size_hint <= SMALL_BUFFER ? SMALL_BUFFER : LIMIT_IO_BUFFER;
+}
+
+static enum err_code open_sink(struct upload_sink *sink, struct err *err)
+{
+    enum err_code code = digest_open(&sink->sha256, DIGEST_SHA256, err);
+    if (code == ERR_OK && sink->options->with_md5)
+        code = digest_open(&sink->md5, DIGEST_MD5, err);
+    if (code == ERR_OK)
+        code = make_buffer(&sink->filling, first_buffer_size(sink->options->size_hint), err);
+    return code;
+}
+
+/* Flushes the last buffer on this thread and finishes the digests. */
+static enum err_code finish_sink(struct upload_sink *sink, struct err *err)
+{
+    enum err_code code = wait_for_flush(sink, err);
+    if (code != ERR_OK)
+        return code;
+    struct sink_buffer last = sink->filling;
+    sink->filling = sink->flushing;
+    sink->flushing = last;
+    flush_buffer(sink);
+    code = wait_for_flush(sink, err);
+    if (code == ERR_OK)
+        code = digest_finish(sink->sha256, sink->result->sha256, err);
+    if (code == ERR_OK && sink->md5)
+        code = digest_finish(sink->md5, sink->result->md5, err);
+    return code;
+}
+
+enum err_code upload_sink_run(const struct upload_sink_options *options, struct source *source,
+                              struct upload_result *ret_result, struct err *err)
+{
+    struct upload_sink sink = {.step = {.run = step_run}, .options = options,
+                               .result = ret_result};
+    struct str piece;
+    ret_result->size = 0;
+    ret_result->head_len = 0;
+    enum err_code code = open_sink(&sink, err);
+    while (code == ERR_OK) {
+        code = source_next(source, &piece, err);
+        if (code != ERR_OK || piece.len == 0)
+            break;
+        code = take_piece(&sink, piece, err);
+    }
+    if (code == ERR_OK)
+        code = finish_sink(&sink, err);
+    else if (options->step_pool)
+        step_wait(options->step_pool, &sink.step);
+    digest_close(sink.sha256);
+    digest_close(sink.md5);
+    free(sink.filling.data);
+    free(sink.flushing.data);
+    return code;
+}

@@ -1,0 +1,35 @@
+/*
+ * Where the bytes of an upload go: counted against the limit, hashed, and written to a put, in
+ * constant memory. Small bodies take one small buffer and no other thread; from the second buffer
+ * on, hashing and writing run on the step pool while the caller receives. Used by one thread.
+ */
+#ifndef COFFER_FILES_UPLOAD_SINK_H
+#define COFFER_FILES_UPLOAD_SINK_H
+
+#include "base/source.h"
+#include "files/step_pool.h"
+#include "storage/storage.h"
+
+struct upload_sink_options {
+    struct storage_put *put;     /* borrowed; NULL: hash only */
+    struct step_pool *step_pool; /* borrowed; NULL: everything on the caller's thread */
+    int64_t max_size;            /* bytes; one more is ERR_FILE_TOO_LARGE */
+    int64_t size_hint;           /* bytes or -1: how large the first buffer should be */
+    bool with_md5;
+};
+
+#define UPLOAD_HEAD_BYTES 4096
+
+struct upload_result {
+    int64_t size; /* bytes */
+    unsigned char sha256[32];
+    unsigned char md5[16]; /* only with_md5 */
+    size_t head_len;       /* bytes in head */
+    unsigned char head[UPLOAD_HEAD_BYTES]; /* how the file begins */
+};
+
+/* Reads `source` to its verified end. */
+enum err_code upload_sink_run(const struct upload_sink_options *options, struct source *source,
+                              struct upload_result *ret_result, struct err *err) ERR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,158 @@
+#include "http/request.h"
+
+#include "base/text.h"
+#include "http/route_match.h"
+#include "http/token.h"
+
+/* The CGI variables that are more than a copy. */
+struct variables {
+    struct str script_name;
+    struct str path_info;
+    struct str content_length;
+    struct str redirect_status;
+};
+
+static enum http_method method_of(struct str text)
+{
+    for (enum http_method method = METHOD_GET; method < METHOD_OTHER; method++)
+        if (str_equal(text, str_of(method_name(method))))
+            return method;
+    return METHOD_OTHER;
+}
+
+static void read_variable(struct request *request, struct variables *variables, struct str name,
+                          struct str value)
+{
+    const struct {
+        const char *name;
+        struct str *target;
+    } known[] = {
+        {"REQUEST_METHOD", &request->method_text},
+        {"REQUEST_URI", &request->uri},
+        {"REMOTE_ADDR", &request->remote_addr},
+        {"CONTENT_TYPE", &request->content_type},
+        {"CONTENT_LENGTH", &variables->content_length},
+        {"SCRIPT_NAME", &variables->script_name},
+        {"PATH_INFO", &variables->path_info},
+        {"REDIRECT_STATUS", &variables->redirect_status},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (str_equal(name, str_of(known[i].name)))
+            *known[i].target = value;
+}
+
+static enum err_code add_header(struct request *request, struct str name, struct str value,
+                                struct err *err)
+{
+    for (size_t i = 0; i < request->header_count; i++)
+        if (str_equal(request->headers[i].name, name))
+            return err_set(err, ERR_BAD_REQUEST, "request", "A request header was sent twice.");
+    if (request->header_count == LIMIT_HEADERS)
+        return err_set(err, ERR_BAD_REQUEST, "request", "There are more than %d request headers.",
+                       LIMIT_HEADERS);
+    request->headers[request->header_count++] = (struct request_header){name, value};
+    return ERR_OK;
+}
+
+/* The first error is kept, the rest is read all the same: the answer needs it. */
+static enum err_code read_environment(struct request *request, struct variables *variables,
+                                      char *const *envp, struct err *err)
+{
+    static const struct str prefix = {"HTTP_", 5};
+    struct err later;
+    enum err_code code = ERR_OK;
+    for (; *envp; envp++) {
+        struct str value = str_of(*envp);
+        struct str name = str_cut(&value, '=');
+        if (!str_starts_with(name, prefix)) {
+            read_variable(request, variables, name, value);
+            continue;
+        }
+        struct str header = {name.data + prefix.len, name.len - prefix.len};
+        enum err_code added = add_header(request, header, value, code ? &later : err);
+        code = code ? code : added;
+    }
+    return code;
+}
+
+static void set_uri_parts(struct request *request)
+{
+    struct str rest = request->uri;
+    request->path = str_cut(&rest, '?');
+    request->query = rest;
+}
+
+static bool is_error_path(const struct variables *variables)
+{
+    const struct str path = str_of(route_info(ROUTE_ERROR)->template);
+    if (!str_starts_with(path, variables->script_name))
+        return false;
+    const struct str rest = {path.data + variables->script_name.len,
+                             path.len - variables->script_name.len};
+    return str_equal(rest, variables->path_info);
+}
+
+static void set_route(struct request *request, const struct variables *variables)
+{
+    int64_t status = 0;
+    if (is_error_path(variables)) {
+        bool is_error = text_parse_int(variables->redirect_status, 400, 599, &status);
+        request->route = is_error ? ROUTE_ERROR : ROUTE_UNKNOWN;
+        request->redirect_status = (int)status;
+        return;
+    }
+    const struct route_path path = {variables->script_name, variables->path_info, request->path};
+    const struct route_found found = route_match(&path);
+    request->route = found.route;
+    request->id = found.id;
+    request->raw_name = found.raw_name;
+}
+
+enum err_code request_from_env(struct request *request, char *const *envp, struct err *err)
+{
+    struct variables variables = {0};
+    *request = (struct request){.content_length = -1, .method = METHOD_OTHER};
+    enum err_code code = read_environment(request, &variables, envp, err);
+    request->method = method_of(request->method_text);
+    request->host = request_header_or_empty(request, "HOST");
+    set_uri_parts(request);
+    set_route(request, &variables);
+    if (variables.content_length.len > 0 &&
+        !text_parse_int(variables.content_length, 0, INT64_MAX, &request->content_length) &&
+        code == ERR_OK)
+        code = err_set(err, ERR_BAD_REQUEST, "request", "The Content-Length is not a number.");
+    return code;
+}
+
+bool request_header(const struct request *request, const char *cgi_name, struct str *ret_value)
+{
+    const struct str name = str_of(cgi_name);
+    for (size_t i = 0; i < request->header_count; i++) {
+        if (str_equal(request->headers[i].name, name)) {
+            *ret_value = request->headers[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+struct str request_header_or_empty(const struct request *request, const char *cgi_name)
+{
+    struct str value = {0};
+    (void)request_header(request, cgi_name, &value);
+    return value;
+}
+
+bool media_type_parse(struct str header, char *target, size_t size)
+{
+    struct str rest = header;
+    const struct str media_type = str_trim(str_cut(&rest, ';'));
+    struct str subtype = media_type;
+    const struct str type = str_cut(&subtype, '/');
+    if (!token_is(type) || !token_is(subtype) || !str_copy(target, size, media_type))
+        return false;
+    for (char *at = target; *at; at++)
+        if (*at >= 'A' && *at <= 'Z')
+            *at = (char)(*at - 'A' + 'a');
+    return true;
+}

@@ -1,0 +1,150 @@
+#include "http/response.h"
+
+#include "base/limits.h"
+#include "base/text.h"
+#include "http/token.h"
+
+#define PATH_BYTES_MAX 4096
+
+void response_init(struct response *response)
+{
+    *response = (struct response){.status = 200, .content_length = -1};
+    buf_init(&response->headers, RESPONSE_HEADERS_MAX);
+    buf_init(&response->body, LIMIT_JSON_RESPONSE_BYTES);
+    buf_init(&response->sendfile_path, PATH_BYTES_MAX);
+}
+
+void response_release(struct response *response)
+{
+    buf_release(&response->headers);
+    buf_release(&response->body);
+    buf_release(&response->sendfile_path);
+    response->source = NULL;
+}
+
+void response_reset(struct response *response)
+{
+    response->status = 200;
+    buf_reset(&response->headers);
+    buf_reset(&response->body);
+    buf_reset(&response->sendfile_path);
+    response->source = NULL;
+    response->content_length = -1;
+    response->failed = false;
+}
+
+static bool has_control(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.data[i] < 0x20 || text.data[i] == 0x7F)
+            return true;
+    return false;
+}
+
+void response_header(struct response *response, const char *name, struct str value)
+{
+    if (!token_is(str_of(name)) || has_control(value)) {
+        response->failed = true;
+        return;
+    }
+    buf_append_text(&response->headers, name);
+    buf_append_str(&response->headers, STR(": "));
+    buf_append_str(&response->headers, value);
+    buf_append_str(&response->headers, STR("\r\n"));
+}
+
+void response_header_text(struct response *response, const char *name, const char *value)
+{
+    response_header(response, name, str_of(value));
+}
+
+void response_header_int(struct response *response, const char *name, int64_t value)
+{
+    struct buf text;
+    buf_init(&text, 24);
+    buf_append_int(&text, value);
+    response->failed = response->failed || text.failed;
+    response_header(response, name, buf_str(&text));
+    buf_release(&text);
+}
+
+/* -1: the head says nothing about the length. */
+static int64_t body_length(const struct response *response)
+{
+    /* The gateway measures the file itself (and drops what a program says). */
+    if (response->status == 204 || response->status == 304 || response->sendfile_path.len > 0)
+        return -1;
+    if (response->source || response->content_length >= 0)
+        return response->content_length;
+    return (int64_t)response->body.len;
+}
+
+enum err_code response_head(const struct response *response, struct buf *out, struct err *err)
+{
+    if (response->failed || response->headers.failed || response->body.failed ||
+        response->sendfile_path.failed)
+        return err_set_internal(err, ERR_INTERNAL, 0, "response",
+                                "a header was refused or a buffer is full");
+    int64_t length = body_length(response);
+    buf_printf(out, "Status: %d %s\r\n", response->status, status_text(response->status));
+    buf_append_str(out, buf_str(&response->headers));
+    if (length >= 0)
+        buf_printf(out, "Content-Length: %lld\r\n", (long long)length);
+    if (response->sendfile_path.len > 0) {
+        buf_append_str(out, STR("X-Sendfile: "));
+        text_percent_encode(buf_str(&response->sendfile_path), "/", out);
+        buf_append_str(out, STR("\r\n"));
+    }
+    buf_append_str(out, STR("\r\n"));
+    if (out->failed)
+        return err_set_internal(err, ERR_INTERNAL, 0, "response", "the head is too long");
+    return ERR_OK;
+}
+
+static const struct {
+    int status;
+    const char *text;
+} statuses[] = {
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {206, "Partial Content"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {307, "Temporary Redirect"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {406, "Not Acceptable"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {411, "Length Required"},
+    {412, "Precondition Failed"},
+    {413, "Payload Too Large"}, /* as API.md has it; RFC 9110: Content Too Large */
+    {415, "Unsupported Media Type"},
+    {416, "Range Not Satisfiable"},
+    {422, "Unprocessable Content"},
+    {423, "Locked"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {460, "Checksum Mismatch"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {507, "Insufficient Storage"},
+};
+
+const char *status_text(int status)
+{
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
+        if (statuses[i].status == status)
+            return statuses[i].text;
+    return "";
+}

@@ -1,0 +1,51 @@
+/*
+ * Log lines: ECS NDJSON (FACTS 27), one object a line, to a file (O_APPEND, reopened on SIGHUP) or
+ * a Unix datagram socket. A line that can't be written is dropped and counted, never waited for;
+ * no call here fails a request. Strings are made valid UTF-8 and escaped, so no line can be
+ * forged; a line is at most LOG_LINE_MAX bytes (long strings are cut). Thread-safe.
+ *
+ * Order of members: @timestamp, log.level, message, ecs.version, service.name, level, service,
+ * event.id (unique in every line), trace.id and trace_id when there is one, then the fields given.
+ */
+#ifndef COFFER_OBSERVE_LOG_H
+#define COFFER_OBSERVE_LOG_H
+
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "base/errors.h"
+#include "base/str.h"
+#include "observe/trace.h"
+
+#define LOG_LINE_MAX 8192
+
+struct log;
+
+enum log_field_type { LOG_STRING, LOG_INT };
+
+struct log_field {
+    const char *name; /* ECS name, e.g. "http.request.method" */
+    enum log_field_type type;
+    struct str text;
+    int64_t number;
+};
+
+#define LOG_FIELD_STR(field, value) ((struct log_field){(field), LOG_STRING, (value), 0})
+#define LOG_FIELD_INT(field, value) ((struct log_field){(field), LOG_INT, {NULL, 0}, (value)})
+
+/* Opens the sink named by config->log_file. ERR_CONFIG when the target can't be opened at start.
+ * `program` is static text: service.name is "coffer-<program>". Caller frees with log_close. */
+enum err_code log_open(struct log **ret_log, const struct config *config, const char *program,
+                       const struct clock *clock, struct err *err) ERR_MUST_CHECK;
+void log_close(struct log *log);
+/* Opens the file again by its name (after rotation); keeps the old one when that fails. */
+void log_reopen(struct log *log);
+bool log_enabled(const struct log *log, enum err_level level);
+/* Writes one line when the level is enabled. `trace` may be NULL. */
+void log_write(struct log *log, enum err_level level, const struct trace *trace,
+               const char *message, const struct log_field *fields, size_t field_count);
+/* Lines that could not be written since the start. */
+uint64_t log_dropped(const struct log *log);
+
+#endif

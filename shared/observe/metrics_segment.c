@@ -1,0 +1,285 @@
+/*
+ * The file, its mapping, and who owns which slot (docs/decisions/0002).
+ *
+ * Making the file and taking a slot happen under an flock on "<path>.lock", so that programs that
+ * start together end in one file. The lock is not held afterwards; nothing else ever waits.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "observe/metrics_process.h"
+#include "observe/metrics_table.h"
+
+#define MAGIC "COFMETR\n"
+#define PATH_SIZE 1100
+#define LOCK_TRIES 500
+#define LOCK_PAUSE_NS (10 * 1000 * 1000)
+
+static_assert(sizeof(struct metrics_header) == 64, "slots begin on a cache line");
+static_assert(sizeof(struct metrics_slot) == 64, "cells begin on a cache line");
+static_assert(sizeof(MAGIC) - 1 == sizeof((struct metrics_header *)0)->magic, "magic fits");
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && sizeof(long long) == sizeof(uint64_t),
+              "atomics that other processes see must not hide a lock");
+
+static enum err_code fail(struct err *err, int os_errno, const char *operation, const char *path)
+{
+    return err_set_internal(err, ERR_INTERNAL, os_errno, operation,
+                            "The metrics file %s can't be used: %s.", path,
+                            strerrordesc_np(os_errno));
+}
+
+/* ---- the file ---- */
+
+/* Waits for at most LOCK_TRIES pauses: who holds it may be stopped. */
+static enum err_code lock_file(int *ret_fd, const char *path, struct err *err)
+{
+    char name[PATH_SIZE];
+    snprintf(name, sizeof name, "%s.lock", path);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return fail(err, errno, "open", name);
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || i == LOCK_TRIES) {
+            int reason = errno;
+            close(fd);
+            return fail(err, reason, "flock", name);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+    *ret_fd = fd;
+    return ERR_OK;
+}
+
+static bool is_ours(int fd, const struct metrics_layout *layout)
+{
+    struct stat stat;
+    struct metrics_header header;
+    return fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) &&
+           (size_t)stat.st_size == layout->file_size &&
+           pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
+           memcmp(header.magic, MAGIC, sizeof header.magic) == 0 &&
+           header.layout_hash == layout->hash && header.file_size == layout->file_size;
+}
+
+/* Gives every page of the file its memory now: later the lack of it would be a SIGBUS. */
+static int allocate(int fd, size_t size)
+{
+    int reason;
+    do
+        reason = posix_fallocate(fd, 0, (off_t)size);
+    while (reason == EINTR);
+    return reason;
+}
+
+static int fill_new_file(int fd, const struct metrics_layout *layout)
+{
+    struct metrics_header header = {.layout_hash = layout->hash, .file_size = layout->file_size};
+    memcpy(header.magic, MAGIC, sizeof header.magic);
+    int reason = allocate(fd, layout->file_size);
+    if (reason)
+        return reason;
+    errno = EIO; /* in case of a short write */
+    return pwrite(fd, &header, sizeof header, 0) == (ssize_t)sizeof header ? 0 : errno;
+}
+
+/* Under another name first: a process that uses the old file keeps it, and no one sees half. */
+static enum err_code make_file(int *ret_fd, const char *path, const struct metrics_layout *layout,
+                               struct err *err)
+{
+    char name[PATH_SIZE];
+    snprintf(name, sizeof name, "%s.new", path);
+    unlink(name);
+    int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return fail(err, errno, "open", name);
+    int reason = fill_new_file(fd, layout);
+    if (reason == 0 && rename(name, path) != 0)
+        reason = errno;
+    if (reason) {
+        close(fd);
+        unlink(name);
+        return fail(err, reason, "create", path);
+    }
+    *ret_fd = fd;
+    return ERR_OK;
+}
+
+static enum err_code open_file(int *ret_fd, const char *path, const struct metrics_layout *layout,
+                               struct err *err)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 && errno != ENOENT && errno != ELOOP && errno != ENXIO)
+        return fail(err, errno, "open", path);
+    if (fd >= 0 && is_ours(fd, layout) && allocate(fd, layout->file_size) == 0) {
+        *ret_fd = fd;
+        return ERR_OK;
+    }
+    if (fd >= 0)
+        close(fd);
+    return make_file(ret_fd, path, layout, err);
+}
+
+static enum err_code map_file(struct metrics *metrics, const char *path, struct err *err)
+{
+    int fd = -1;
+    enum err_code code = open_file(&fd, path, &metrics->layout, err);
+    if (code != ERR_OK)
+        return code;
+    void *map = mmap(NULL, metrics->layout.file_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    int reason = errno;
+    close(fd);
+    if (map == MAP_FAILED)
+        return fail(err, reason, "mmap", path);
+    metrics->map = map;
+    return ERR_OK;
+}
+
+/* ---- slots ---- */
+
+struct metrics_slot *metrics_slot_at(const struct metrics *metrics, unsigned index)
+{
+    size_t at = sizeof(struct metrics_header) + index * metrics->layout.slot_size;
+    return (struct metrics_slot *)(void *)(metrics->map + at);
+}
+
+bool metrics_slot_was_used(struct metrics_slot *slot)
+{
+    return atomic_load(&slot->owner) != 0 || atomic_load(&slot->program[0]) != 0;
+}
+
+void metrics_slot_program(struct metrics_slot *slot, char target[METRIC_PROGRAM_SIZE])
+{
+    uint64_t words[METRIC_PROGRAM_WORDS];
+    for (size_t i = 0; i < METRIC_PROGRAM_WORDS; i++)
+        words[i] = atomic_load(&slot->program[i]);
+    if (atomic_load(&slot->program[0]) != words[0])
+        words[0] = 0;
+    memcpy(target, words, sizeof words);
+    target[METRIC_PROGRAM_SIZE - 1] = '\0';
+}
+
+/* The first word is written last and cleared first: it says whether the name stands. */
+static void set_program(struct metrics_slot *slot, const char *program)
+{
+    char current[METRIC_PROGRAM_SIZE];
+    uint64_t words[METRIC_PROGRAM_WORDS] = {0};
+    memcpy(words, program, strnlen(program, METRIC_PROGRAM_SIZE - 1));
+    metrics_slot_program(slot, current);
+    if (memcmp(current, words, sizeof words) == 0)
+        return;
+    atomic_store(&slot->program[0], 0);
+    atomic_store(&slot->cpu_base_us, 0);
+    atomic_store(&slot->cpu_total_us, 0);
+    for (size_t i = METRIC_PROGRAM_WORDS; i-- > 0;)
+        atomic_store(&slot->program[i], words[i]);
+}
+
+/* Readies the slot of a dead process for the next one. Every step may be the last before a kill,
+ * and may be done again. */
+static void prepare(const struct metrics *metrics, struct metrics_slot *slot, const char *program,
+                    uint64_t start_ms)
+{
+    for (size_t i = 0; i < METRIC_COUNT; i++) {
+        if (metric_rows[i].type != METRIC_GAUGE)
+            continue;
+        for (size_t series = 0; series < metric_series_count(&metric_rows[i]); series++)
+            atomic_store(&slot->cells[metrics->layout.offset[i] + series], 0);
+    }
+    set_program(slot, program);
+    atomic_store(&slot->cpu_base_us, atomic_load(&slot->cpu_total_us));
+    atomic_store(&slot->start_ms, start_ms);
+}
+
+/* In the order in which they are tried. */
+enum slot_choice { SLOT_SAME_PROGRAM, SLOT_WITHOUT_NAME, SLOT_ANY, SLOT_CHOICES };
+
+static bool slot_suits(struct metrics_slot *slot, enum slot_choice choice, const char *program)
+{
+    char name[METRIC_PROGRAM_SIZE];
+    metrics_slot_program(slot, name);
+    if (choice == SLOT_SAME_PROGRAM)
+        return strncmp(name, program, METRIC_PROGRAM_SIZE - 1) == 0;
+    return choice == SLOT_ANY || name[0] == '\0';
+}
+
+static bool take_slot(struct metrics *metrics, const char *program)
+{
+    uint64_t identity = process_identity(getpid());
+    uint64_t start_ms = process_start_ms(identity);
+    for (int choice = 0; choice < SLOT_CHOICES; choice++) {
+        for (unsigned i = 0; i < METRICS_SLOTS; i++) {
+            struct metrics_slot *slot = metrics_slot_at(metrics, i);
+            uint64_t owner = atomic_load(&slot->owner);
+            if (!slot_suits(slot, (enum slot_choice)choice, program) || process_is_alive(owner))
+                continue;
+            prepare(metrics, slot, program, start_ms);
+            /* Can only fail where somebody removed the lock file under us. */
+            if (!atomic_compare_exchange_strong(&slot->owner, &owner, identity))
+                continue;
+            metrics->own = slot;
+            return true;
+        }
+    }
+    return false;
+}
+
+enum err_code metrics_open(struct metrics **ret_metrics, const char *path, const char *program,
+                           struct err *err)
+{
+    int lock = -1;
+    enum err_code code = ERR_OK;
+    struct metrics *metrics = calloc(1, sizeof *metrics);
+    if (!metrics)
+        return err_set(err, ERR_NO_MEMORY, "metrics_open", "Out of memory.");
+    metrics_layout_make(&metrics->layout);
+    code = lock_file(&lock, path, err);
+    if (code != ERR_OK)
+        goto out;
+    code = map_file(metrics, path, err);
+    if (code != ERR_OK)
+        goto out;
+    if (!take_slot(metrics, program)) {
+        code = err_set_internal(err, ERR_INTERNAL, 0, "metrics_open",
+                                "All %d slots of the metrics file are taken.", METRICS_SLOTS);
+        goto out;
+    }
+    *ret_metrics = metrics;
+    metrics = NULL;
+out:
+    if (lock >= 0)
+        close(lock);
+    metrics_close(metrics);
+    return code;
+}
+
+/* What was used since the last scrape would be lost with the process. */
+static void leave_cpu_time(struct metrics_slot *slot)
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return;
+    uint64_t total = atomic_load(&slot->cpu_base_us) +
+                     (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+                     (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    if (total > atomic_load(&slot->cpu_total_us))
+        atomic_store(&slot->cpu_total_us, total);
+}
+
+void metrics_close(struct metrics *metrics)
+{
+    if (!metrics)
+        return;
+    if (metrics->own) {
+        leave_cpu_time(metrics->own);
+        atomic_store(&metrics->own->owner, 0);
+    }
+    if (metrics->map)
+        munmap(metrics->map, metrics->layout.file_size);
+    free(metrics);
+}

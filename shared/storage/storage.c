@@ -1,0 +1,277 @@
+#include "storage/storage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/storage_drivers.h"
+
+static const struct storage_driver *const drivers[] = {&storage_fs_driver};
+
+struct storage {
+    const struct storage_driver *driver;
+    void *state;
+    const struct clock *clock;
+    storage_observer *observer;
+    void *observer_context;
+};
+
+/* A put or a get is one operation to the observer, however many calls it takes: it is told of the
+ * time spent in the driver, once, with the first failure or the end. */
+struct storage_put {
+    struct storage *storage;
+    void *state;
+    int64_t spent_ns;
+    bool told;
+};
+
+struct storage_get {
+    struct storage *storage;
+    void *state;
+    int64_t spent_ns;
+    bool told;
+};
+
+static enum err_code find_driver(const char *name, const struct storage_driver **ret_driver,
+                                 struct err *err)
+{
+    for (size_t i = 0; i < sizeof drivers / sizeof drivers[0]; i++) {
+        if (strcmp(drivers[i]->name, name) == 0) {
+            *ret_driver = drivers[i];
+            return ERR_OK;
+        }
+    }
+    return err_set(err, ERR_CONFIG, "storage_open", "STORAGE_DRIVER: there is no driver \"%s\".",
+                   name);
+}
+
+static void tell(const struct storage *storage, enum storage_operation operation,
+                 enum err_code outcome, int64_t duration_ns)
+{
+    if (storage->observer)
+        storage->observer(storage->observer_context, storage->driver->metric_index, operation,
+                          outcome, duration_ns);
+}
+
+/* Tells of a call that is an operation by itself; passes its outcome on. */
+static enum err_code told(const struct storage *storage, enum storage_operation operation,
+                          int64_t start_ns, enum err_code outcome)
+{
+    tell(storage, operation, outcome, clock_steady_ns(storage->clock) - start_ns);
+    return outcome;
+}
+
+enum err_code storage_open(struct storage **ret_storage, const struct config *config,
+                           const struct clock *clock, storage_observer *observer,
+                           void *observer_context, struct err *err)
+{
+    const struct storage_driver *driver = NULL;
+    enum err_code code = find_driver(config->storage_driver, &driver, err);
+    if (code != ERR_OK)
+        return code;
+    struct storage *storage = NULL;
+    code = storage_open_driver(&storage, driver, config, clock, err);
+    if (code != ERR_OK)
+        return code;
+    storage->observer = observer;
+    storage->observer_context = observer_context;
+    *ret_storage = storage;
+    return ERR_OK;
+}
+
+enum err_code storage_open_driver(struct storage **ret_storage, const struct storage_driver *driver,
+                                  const struct config *config, const struct clock *clock,
+                                  struct err *err)
+{
+    struct storage *storage = calloc(1, sizeof *storage);
+    if (!storage)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "storage_open", "Out of memory.");
+    storage->driver = driver;
+    storage->clock = clock;
+    enum err_code code = driver->open(&storage->state, config, clock, err);
+    if (code != ERR_OK) {
+        free(storage);
+        return code;
+    }
+    *ret_storage = storage;
+    return ERR_OK;
+}
+
+void storage_close(struct storage *storage)
+{
+    if (!storage)
+        return;
+    storage->driver->close(storage->state);
+    free(storage);
+}
+
+unsigned storage_capabilities(const struct storage *storage)
+{
+    return storage->driver->capabilities;
+}
+
+const char *storage_driver_name(const struct storage *storage)
+{
+    return storage->driver->name;
+}
+
+enum err_code storage_init(const struct config *config, struct err *err)
+{
+    const struct storage_driver *driver = NULL;
+    enum err_code code = find_driver(config->storage_driver, &driver, err);
+    return code == ERR_OK ? driver->init(config, err) : code;
+}
+
+/* Adds a call to a put's time and tells of it when it failed or was the last. */
+static enum err_code put_step(struct storage_put *put, int64_t start_ns, bool is_last,
+                              enum err_code outcome)
+{
+    put->spent_ns += clock_steady_ns(put->storage->clock) - start_ns;
+    if (!put->told && (is_last || outcome != ERR_OK)) {
+        tell(put->storage, STORAGE_PUT, outcome, put->spent_ns);
+        put->told = true;
+    }
+    return outcome;
+}
+
+enum err_code storage_put_begin(struct storage *storage, const char *key, int64_t size_hint,
+                                struct storage_put **ret_put, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    struct storage_put *put = calloc(1, sizeof *put);
+    if (!put)
+        return told(storage, STORAGE_PUT, start_ns,
+                    err_set_internal(err, ERR_NO_MEMORY, 0, "put_begin", "Out of memory."));
+    put->storage = storage;
+    enum err_code code = put_step(
+        put, start_ns, false, storage->driver->put_begin(storage->state, key, size_hint,
+                                                         &put->state, err));
+    if (code != ERR_OK) {
+        free(put);
+        return code;
+    }
+    *ret_put = put;
+    return ERR_OK;
+}
+
+enum err_code storage_put_write(struct storage_put *put, const void *data, size_t len,
+                                struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(put->storage->clock);
+    return put_step(put, start_ns, false,
+                    put->storage->driver->put_write(put->state, data, len, err));
+}
+
+enum err_code storage_put_commit(struct storage_put *put, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(put->storage->clock);
+    return put_step(put, start_ns, true, put->storage->driver->put_commit(put->state, err));
+}
+
+void storage_put_close(struct storage_put *put)
+{
+    if (!put)
+        return;
+    put->storage->driver->put_close(put->state);
+    free(put);
+}
+
+static enum err_code get_step(struct storage_get *get, int64_t start_ns, bool is_last,
+                              enum err_code outcome)
+{
+    get->spent_ns += clock_steady_ns(get->storage->clock) - start_ns;
+    if (!get->told && (is_last || outcome != ERR_OK)) {
+        tell(get->storage, STORAGE_GET, outcome, get->spent_ns);
+        get->told = true;
+    }
+    return outcome;
+}
+
+enum err_code storage_get_open(struct storage *storage, const char *key, int64_t offset,
+                               struct storage_get **ret_get, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    struct storage_get *get = calloc(1, sizeof *get);
+    if (!get)
+        return told(storage, STORAGE_GET, start_ns,
+                    err_set_internal(err, ERR_NO_MEMORY, 0, "get_open", "Out of memory."));
+    get->storage = storage;
+    enum err_code code =
+        get_step(get, start_ns, false,
+                 storage->driver->get_open(storage->state, key, offset, &get->state, err));
+    if (code != ERR_OK) {
+        free(get);
+        return code;
+    }
+    *ret_get = get;
+    return ERR_OK;
+}
+
+enum err_code storage_get_read(struct storage_get *get, void *target, size_t size, size_t *ret_len,
+                               struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(get->storage->clock);
+    return get_step(get, start_ns, false,
+                    get->storage->driver->get_read(get->state, target, size, ret_len, err));
+}
+
+void storage_get_close(struct storage_get *get)
+{
+    if (!get)
+        return;
+    int64_t start_ns = clock_steady_ns(get->storage->clock);
+    get->storage->driver->get_close(get->state);
+    (void)get_step(get, start_ns, true, ERR_OK);
+    free(get);
+}
+
+enum err_code storage_sendfile_path(struct storage *storage, const char *key, int64_t expected_size,
+                                    struct buf *ret_path, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    if (!storage->driver->sendfile_path)
+        return told(storage, STORAGE_GET, start_ns,
+                    err_set_internal(err, ERR_NOT_IMPLEMENTED, 0, "sendfile_path",
+                                     "The driver %s has no files.", storage->driver->name));
+    return told(storage, STORAGE_GET, start_ns,
+                storage->driver->sendfile_path(storage->state, key, expected_size, ret_path, err));
+}
+
+enum err_code storage_remove(struct storage *storage, const char *key, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_REMOVE, start_ns,
+                storage->driver->remove(storage->state, key, err));
+}
+
+enum err_code storage_remove_orphan(struct storage *storage, const char *key,
+                                    enum err_code (*is_known)(void *context, const char *key,
+                                                              bool *ret_known, struct err *err),
+                                    void *context, bool *ret_removed, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_REMOVE, start_ns,
+                storage->driver->remove_orphan(storage->state, key, is_known, context, ret_removed,
+                                               err));
+}
+
+enum err_code storage_stat_object(struct storage *storage, const char *key,
+                                  struct storage_stat *ret_stat, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_STAT, start_ns,
+                storage->driver->stat(storage->state, key, ret_stat, err));
+}
+
+enum err_code storage_list(struct storage *storage, storage_list_callback *callback, void *context,
+                           struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_LIST, start_ns,
+                storage->driver->list(storage->state, callback, context, err));
+}
+
+enum err_code storage_ping(struct storage *storage, struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_PING, start_ns, storage->driver->ping(storage->state, err));
+}

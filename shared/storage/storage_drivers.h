@@ -1,0 +1,17 @@
+/*
+ * For storage.c, the drivers and their tests only: the drivers there are, and how to open one that
+ * is given instead of named.
+ */
+#ifndef COFFER_STORAGE_STORAGE_DRIVERS_H
+#define COFFER_STORAGE_STORAGE_DRIVERS_H
+
+#include "storage/storage.h"
+
+extern const struct storage_driver storage_fs_driver;
+
+/* storage_open with `driver`; nobody observes it. */
+enum err_code storage_open_driver(struct storage **ret_storage, const struct storage_driver *driver,
+                                  const struct config *config, const struct clock *clock,
+                                  struct err *err) ERR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,1 @@
+"""The benchmark of Coffer: `tests/bench/run --help`."""

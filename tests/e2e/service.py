@@ -1,0 +1,366 @@
+"""One running Coffer: the real launcher, lighttpd and programs, on a free port and temporary
+folders. Everything it starts is found through /proc by this service's own marks, never by name
+alone, so several services and test runs can share a machine.
+"""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import requests
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from multipart import encode_multipart
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LAUNCHER = REPOSITORY / "lighttpd" / "coffer-serve"
+BASE_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, what, seconds=10.0, interval=0.02):
+    """Polls until `condition()` is true and returns its value; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(interval)
+
+
+def read_proc(pid, name):
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def proc_stat(pid):
+    """(state, parent, session, start time) of a process, or None when it is gone."""
+    text = read_proc(pid, "stat")
+    if not text:
+        return None
+    fields = text[text.rindex(b")") + 2:].split()
+    return fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19])
+
+
+def proc_name(pid):
+    """The name of the program a process runs: its executable's, else what the kernel calls it."""
+    try:
+        name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        return name.removesuffix(" (deleted)")
+    except OSError:
+        return read_proc(pid, "comm").decode(errors="replace").strip()
+
+
+class Service:
+    """`expect_5xx`, `expect_damage` and `expect_unclean` say what a test causes on purpose, so that
+    the checks of close() leave it out."""
+
+    def __init__(self, crash=False, binaries=None, **env):
+        self.folder = Path(tempfile.mkdtemp(prefix="coffer-"))
+        self.host = env.pop("GATEWAY_HOST", "127.0.0.1")
+        self.port = int(env.pop("GATEWAY_PORT", 0) or free_port())
+        self.data_dir = Path(env.pop("DATA_DIR", self.folder / "data"))
+        self.runtime_dir = Path(env.pop("RUNTIME_DIR", self.folder / "run"))
+        self.log_file = Path(env.pop("LOG_FILE", self.folder / "log"))
+        self.output_file = self.folder / "output"
+        if binaries is None:
+            default = REPOSITORY / "build" / ("crash" if crash else "release") / "bin"
+            binaries = default if crash else os.environ.get("COFFER_BIN", default)
+        self.binaries = Path(binaries).resolve()
+        self.extra_env = {name: str(value) for name, value in env.items()}
+        self.process = None
+        self.expect_5xx = False
+        self.expect_damage = False
+        self.expect_unclean = False
+        self.checked_log_lines = 0
+        self._threads = threading.local()
+        self._seen = {}
+
+    # ---- processes ----
+
+    @property
+    def env(self):
+        env = {name: os.environ[name] for name in BASE_ENV if name in os.environ}
+        env.update(
+            GATEWAY_HOST=self.host,
+            GATEWAY_PORT=str(self.port),
+            DATA_DIR=str(self.data_dir),
+            RUNTIME_DIR=str(self.runtime_dir),
+            LOG_FILE=str(self.log_file),
+            COFFER_BIN=str(self.binaries),
+        )
+        env.update(self.extra_env)
+        return env
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, ready=True):
+        self.launch()
+        if ready:
+            self.wait_ready()
+        return self
+
+    def launch(self):
+        """Starts the launcher without waiting for anything."""
+        with open(self.output_file, "ab") as output:
+            self.process = subprocess.Popen(
+                [str(LAUNCHER), "foreground"],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._seen = {}
+
+    def wait_ready(self, seconds=20.0):
+        """Until /ready answers 200 and every other program takes requests."""
+
+        def ready():
+            if self.process.poll() is not None:
+                raise AssertionError(f"the service left at once:\n{self.output()}")
+            try:
+                return all(
+                    requests.get(self.url + path, timeout=5).status_code == status
+                    for path, status in (("/ready", 200), ("/live", 200), ("/-/nothing", 404))
+                )
+            except requests.RequestException:
+                return False
+
+        try:
+            wait_for(ready, "service ready", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output()}") from None
+
+    def output(self):
+        """What launcher and lighttpd wrote, for messages."""
+        text = self.output_file.read_text(errors="replace") if self.output_file.exists() else ""
+        return text[-8000:]
+
+    def all_pids(self):
+        """Every process this service started: descendants of the launcher, members of its session,
+        and those that carry its RUNTIME_DIR (a killed parent leaves orphans)."""
+        if self.process is None:
+            return []
+        mark = b"RUNTIME_DIR=" + str(self.runtime_dir).encode()
+        stats = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                stat = proc_stat(entry)
+                if stat and stat[0] not in "ZX":
+                    stats[int(entry)] = stat
+        root = self.process.pid
+        mine = {pid for pid, stat in stats.items() if pid == root or stat[2] == root}
+        mine |= {pid for pid, start in self._seen.items() if pid in stats and stats[pid][3] == start}
+        for pid in stats:
+            if pid != os.getpid() and mark in read_proc(pid, "environ").split(b"\0"):
+                mine.add(pid)
+        grown = True
+        while grown:
+            more = {pid for pid, stat in stats.items() if stat[1] in mine} - mine
+            mine |= more
+            grown = bool(more)
+        self._seen.update({pid: stats[pid][3] for pid in mine if pid in stats})
+        return sorted(pid for pid in mine if pid in stats)
+
+    def pids(self, program):
+        """The processes that run `program`, e.g. "files_upload" or "lighttpd"."""
+        return [pid for pid in self.all_pids() if proc_name(pid) == program]
+
+    def kill(self, program, number=signal.SIGKILL):
+        """Sends a signal to every process of a program; returns their pids."""
+        found = self.pids(program)
+        assert found, f"no process of {program} is running"
+        for pid in found:
+            os.kill(pid, number)
+        return found
+
+    def stop(self, expect=0, seconds=40.0):
+        """SIGINT, as Ctrl-C does: drains, then all leave."""
+        assert self.process.poll() is None, f"the service has left already:\n{self.output()}"
+        self.all_pids()
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(timeout=seconds)
+        assert expect is None or code == expect, f"exit {code}, not {expect}:\n{self.output()}"
+        try:
+            wait_for(lambda: not self.all_pids(), "all processes gone", 5)
+        except AssertionError:
+            left = {pid: proc_name(pid) for pid in self.all_pids()}
+            raise AssertionError(f"left running: {left}\n{self.output()}") from None
+
+    def kill_all(self):
+        """SIGKILL to everything, as a power cut."""
+        if self.process is None:
+            return
+        while pids := self.all_pids():
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.process.poll()
+        self.process.wait(timeout=10)
+
+    def restart(self):
+        if self.process.poll() is None:
+            self.stop()
+        return self.start()
+
+    def coffer(self, *args, check=True, timeout=60, **env):
+        """Runs the admin command in the service's environment."""
+        result = subprocess.run(
+            [str(self.binaries / "coffer"), *args],
+            env={**self.env, **env},
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check:
+            assert result.returncode == 0, f"coffer {args}: {result}"
+        return result
+
+    def token(self, owner, scope="read,write", expires="90d"):
+        """A new token's text."""
+        made = self.coffer(
+            "token", "create", "--owner", owner, "--scope", scope, "--expires", expires
+        )
+        return made.stdout.strip().splitlines()[-1].strip()
+
+    # ---- HTTP ----
+
+    @property
+    def http(self):
+        """This thread's requests.Session."""
+        if not hasattr(self._threads, "session"):
+            self._threads.session = requests.Session()
+            self._threads.session.trust_env = False
+        return self._threads.session
+
+    def request(self, method, path, token=None, headers=None, timeout=60, **options):
+        headers = dict(headers or {})
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return self.http.request(
+            method, self.url + path, headers=headers, timeout=timeout, **options
+        )
+
+    def __getattr__(self, name):
+        if name in ("get", "head", "post", "put", "patch", "delete", "options"):
+            return functools.partial(self.request, name.upper())
+        raise AttributeError(name)
+
+    def upload(self, content, name="file.bin", token=None, headers=None, mime=None, **fields):
+        """POST /api/files/upload; `fields` are the text parts, in their order."""
+        parts = [
+            (field, value if isinstance(value, str) else json.dumps(value))
+            for field, value in fields.items()
+        ]
+        body, content_type = encode_multipart(parts, content, name, mime)
+        headers = {**(headers or {}), "Content-Type": content_type}
+        return self.request("POST", "/api/files/upload", token, headers, data=body)
+
+    def create(self, content=b"content", name="file.bin", **options):
+        """Uploads and returns the file object."""
+        response = self.upload(content, name, **options)
+        assert response.status_code == 201, f"{response.status_code}: {response.text}"
+        return response.json()
+
+    # ---- what it says about itself ----
+
+    def log_lines(self):
+        """Every log line, parsed; a line that isn't JSON fails the test."""
+        if not self.log_file.exists():
+            return []
+        lines = self.log_file.read_bytes().split(b"\n")
+        assert lines.pop() == b"", "the log doesn't end with a whole line"
+        return [json.loads(line) for line in lines]
+
+    def metrics_text(self, accept=None, path="/api/metrics", token=None):
+        response = self.get(path, token=token, headers={"Accept": accept} if accept else {})
+        assert response.status_code == 200, response.text
+        return response
+
+    def metrics(self, path="/api/metrics", token=None):
+        """{(sample name, ((label, value), …)): value}; labels sorted by name."""
+        text = self.metrics_text(path=path, token=token).text
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def metric(self, name, **labels):
+        """The sum of a metric's samples that carry these labels."""
+        wanted = set(labels.items())
+        return sum(
+            value
+            for (sample, pairs), value in self.metrics().items()
+            if sample == name and wanted <= set(pairs)
+        )
+
+    @staticmethod
+    def parse_openmetrics(text):
+        return list(openmetrics.text_string_to_metric_families(text))
+
+    def stored_bytes(self):
+        """Sizes of all regular files below DATA_DIR that aren't the database's."""
+        return {
+            path: path.stat().st_size
+            for path in self.data_dir.rglob("*")
+            if path.is_file() and not path.name.startswith(("coffer.db", "metadata"))
+        }
+
+    # ---- the end ----
+
+    def check(self):
+        """What must hold at the end of every test: no 5xx nobody expected, and what is stored is
+        what is known (fsck)."""
+        if not self.expect_5xx:
+            failed = [
+                line for line in self.log_lines()
+                if line.get("http.response.status_code", 0) >= 500
+            ]
+            assert not failed, f"5xx in the log: {failed[:3]}"
+        if not self.expect_damage:
+            fsck = self.coffer("fsck", check=False, timeout=300)
+            assert fsck.returncode == 0, f"fsck: {fsck.stdout}\n{fsck.stderr}"
+
+    def close(self):
+        """Stops, checks, removes the folder; kills what is left whatever happens."""
+        try:
+            if self.process is None:
+                return
+            if self.process.poll() is None and not self.expect_unclean:
+                self.stop()
+            left = {pid: proc_name(pid) for pid in self.all_pids()}
+            assert self.expect_unclean or not left, f"left running: {left}"
+            self.kill_all()
+            if not self.expect_unclean:
+                self.check()
+        finally:
+            self.kill_all()
+            shutil.rmtree(self.folder, ignore_errors=True)
