@@ -32,7 +32,6 @@ static void answer_status(struct app_ctx *ctx, int status, const char *text)
     jsonw_string(out, "status", str_of(text));
     jsonw_end_object(out);
     app_answer_json(ctx, status);
-    response_header_text(&ctx->response, "Cache-Control", "no-store");
 }
 
 static enum err_code get_live(struct app_ctx *ctx, struct err *err)
@@ -84,7 +83,6 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     jsonw_end_object(out);
     jsonw_end_object(out);
     app_answer_json(ctx, down ? 503 : 200);
-    response_header_text(&ctx->response, "Cache-Control", "no-store");
     return ERR_OK;
 }
 

@@ -212,7 +212,7 @@ void serve_request(const struct service *service, struct fcgi *fcgi, struct watc
     request_log_measure(&ctx);
     send_answer(&ctx, fcgi);
     metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, -1);
+    request_log_write(&ctx); /* borrows the request's variables, which fcgi_finish frees */
     fcgi_finish(fcgi);
-    request_log_write(&ctx);
     response_release(&ctx.response);
 }
