@@ -77,9 +77,9 @@ $(CLI): $(CLI_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS) -o $@
 
 $(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ -lcunit $(LIBS) -o $@
+	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(LIBS) -o $@
 
 $(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ -lcunit $(LIBS) -o $@
+	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(LIBS) -o $@
 
 -include $(DEPENDENCIES)

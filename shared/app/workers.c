@@ -41,6 +41,7 @@ void workers_prepare_signals(sigset_t *ret_signals)
     struct sigaction wake = {.sa_handler = on_wake, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &ignore, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of the write, no end */
     sigaction(WAKE_SIGNAL, &wake, NULL);
     sigemptyset(ret_signals);
     sigaddset(ret_signals, SIGTERM);

@@ -12,7 +12,7 @@
 struct workers;
 
 /* Call before any thread starts: blocks what the main thread will wait for (*ret_signals: SIGTERM,
- * SIGHUP), ignores SIGINT (it is the gateway's) and SIGPIPE, installs the wake signal. */
+ * SIGHUP), ignores SIGINT (it is the gateway's), SIGPIPE and SIGXFSZ, installs the wake signal. */
 void workers_prepare_signals(sigset_t *ret_signals);
 
 /* Starts `count` workers on the listening socket. `service` is borrowed. */

@@ -14,8 +14,8 @@ _Static_assert(sizeof(enum auth_mode) == sizeof(unsigned) &&
                    sizeof(enum err_level) == sizeof(unsigned),
                "settings of type SETTING_CHOICE are written as unsigned");
 
-/* The socket with the longest name, in RUNTIME_DIR. */
-#define LONGEST_SOCKET "/files_update.sock-0"
+/* The socket with the longest name in RUNTIME_DIR (lighttpd/coffer.conf; lighttpd adds "-0"). */
+#define LONGEST_SOCKET "/sockets/files_update-0"
 #define RUNTIME_DIR_MAX (LIMIT_SOCKET_PATH_BYTES - (sizeof LONGEST_SOCKET - 1))
 
 #define OPERATION "read settings"
@@ -158,7 +158,8 @@ static enum err_code read_path(const struct setting *setting, struct str value, 
     /* The current folder is part of the path by now. */
     code = check_path_characters(setting, buf_str(&path), err);
     if (code == ERR_OK && path.len == 0)
-        code = err_set(err, ERR_CONFIG, OPERATION, "%s must not be the root folder.", setting->name);
+        code = err_set(err, ERR_CONFIG, OPERATION, "%s must not be the root folder.",
+                       setting->name);
     if (code == ERR_OK && (path.failed || !str_copy(target, CONFIG_TEXT_SIZE, buf_str(&path))))
         code = err_set(err, ERR_CONFIG, OPERATION, "%s must not be longer than %d bytes.",
                        setting->name, CONFIG_TEXT_SIZE - 1);
@@ -212,6 +213,16 @@ static const struct setting *setting_at(size_t offset)
     return setting;
 }
 
+static enum err_code derive_path(size_t offset, const struct buf *path, char *target,
+                                 struct err *err)
+{
+    const struct setting *setting = setting_at(offset);
+    if (path->failed)
+        return err_set(err, ERR_CONFIG, OPERATION, "%s would be too long by default; set it.",
+                       setting->name);
+    return read_path(setting, buf_str(path), target, err);
+}
+
 /* Defaults that hang on other settings. */
 static enum err_code derive(struct config *config, struct err *err)
 {
@@ -224,14 +235,12 @@ static enum err_code derive(struct config *config, struct err *err)
             buf_printf(&path, "%s/coffer-%" PRId64, base, config->gateway_port);
         else
             buf_printf(&path, "/tmp/coffer-%u-%" PRId64, (unsigned)getuid(), config->gateway_port);
-        code = read_path(setting_at(offsetof(struct config, runtime_dir)), buf_str(&path),
-                         config->runtime_dir, err);
+        code = derive_path(offsetof(struct config, runtime_dir), &path, config->runtime_dir, err);
     }
     if (code == ERR_OK && !*config->log_file) {
         buf_reset(&path);
         buf_printf(&path, "%s/log/coffer.ndjson", config->data_dir);
-        code = read_path(setting_at(offsetof(struct config, log_file)), buf_str(&path),
-                         config->log_file, err);
+        code = derive_path(offsetof(struct config, log_file), &path, config->log_file, err);
     }
     buf_release(&path);
     return code;

@@ -92,9 +92,9 @@ void config_print_env_example(struct buf *out)
                          "# take the leading \"# \" from the lines you change.\n");
     for (size_t i = 0; i < config_setting_count; i++) {
         const struct setting *setting = &config_settings[i];
-        buf_printf(out, "\n# %s (", setting->meaning);
+        buf_printf(out, "\n# %s.\n# Values: ", setting->meaning);
         setting_print_range(setting, out);
-        buf_append_text(out, ").\n");
+        buf_append_char(out, '\n');
         if (setting->derived_default)
             buf_printf(out, "# Default: %s\n", setting->derived_default);
         buf_printf(out, "# %s=%s\n", setting->name, setting->default_text);
@@ -161,9 +161,6 @@ static void print_computed(const struct config *config, struct buf *out)
      * parts beside the file; the program judges the file's exact size. */
     int64_t kib = config->max_file_size / 1024 + (config->max_file_size % 1024 != 0) + 64;
     buf_printf(out, "export LIGHTTPD_MAX_REQUEST_KIB='%" PRId64 "'\n", kib);
-    bool is_v6 = strchr(config->gateway_host, ':') != NULL;
-    buf_printf(out, "export LIGHTTPD_BIND='%s%s%s'\n", is_v6 ? "[" : "", config->gateway_host,
-               is_v6 ? "]" : "");
     buf_printf(out, "export COFFER_VERSION='%s'\n", COFFER_VERSION);
 }
 

@@ -31,32 +31,31 @@ static bool is_host(struct str value)
     return address_is_valid(value) || (value.len <= 253 && is_made_of(value, ".-"));
 }
 
-/* "name", "name:port", "[::1]:port" */
-static bool is_authority(struct str value)
+static bool is_port(struct str value)
 {
-    bool is_bracketed = value.len > 0 && value.data[0] == '[';
-    struct str host = value;
-    if (is_bracketed) {
-        value.data++;
-        value.len--;
-        bool is_closed = str_find(value, ']') < value.len;
-        host = str_cut(&value, ']');
-        if (!is_closed || !address_is_valid(host) || str_find(host, ':') == host.len)
-            return false;
-        if (value.len == 0)
-            return true;
-        if (value.data[0] != ':')
-            return false;
-        str_cut(&value, ':');
-    } else {
-        if (str_find(value, ':') == value.len)
-            return is_host(value);
-        host = str_cut(&value, ':');
-        if (!is_host(host))
-            return false;
-    }
     int64_t port;
     return text_parse_int(value, 1, 65535, &port);
+}
+
+/* "::1]" and what follows, ":port" or nothing */
+static bool is_rest_of_brackets(struct str value)
+{
+    bool is_closed = str_find(value, ']') < value.len;
+    struct str host = str_cut(&value, ']');
+    bool is_v6 = address_is_valid(host) && str_find(host, ':') < host.len;
+    if (!is_closed || !is_v6 || value.len == 0)
+        return is_closed && is_v6;
+    return str_cut(&value, ':').len == 0 && is_port(value);
+}
+
+/* "name", "name:port", "[::1]", "[::1]:port" */
+static bool is_authority(struct str value)
+{
+    if (str_starts_with(value, STR("[")))
+        return is_rest_of_brackets((struct str){value.data + 1, value.len - 1});
+    bool has_port = str_find(value, ':') < value.len;
+    struct str host = str_cut(&value, ':');
+    return is_host(host) && (!has_port || is_port(value));
 }
 
 static bool is_origin(struct str value)
@@ -114,7 +113,7 @@ const struct setting config_settings[] = {
     {.name = "RUNTIME_DIR", .type = SETTING_PATH, AT(runtime_dir), .default_text = "",
      .derived_default = "$XDG_RUNTIME_DIR/coffer-<GATEWAY_PORT>, else "
                         "/tmp/coffer-<user id>-<GATEWAY_PORT>",
-     .meaning = "Folder of sockets, metrics and the upload spool, outside DATA_DIR"},
+     .meaning = "Folder of sockets, metrics and what else lives for one run; outside DATA_DIR"},
     {.name = "SPOOL_MAX_BYTES", AT(spool_max_bytes), .default_text = "512M",
      BYTES(MIB, 1024 * GIB), .meaning = "Most the gateway may spool of request bodies"},
     {.name = "LOG_FILE", .type = SETTING_LOG, AT(log_file), .default_text = "",
@@ -131,8 +130,8 @@ const struct setting config_settings[] = {
      .choices = metadata_drivers, .meaning = "Where what is known about files is kept"},
     {.name = "DURABILITY", .type = SETTING_CHOICE, AT(durability), .default_text = "full",
      .choices = durabilities,
-     .meaning = "full: an answered upload survives power loss; relaxed: a crash of the programs "
-                "only"},
+     .meaning = "full: what was acknowledged survives power loss; relaxed: only a crash of the "
+                "programs"},
     {.name = "MIN_FREE_BYTES", AT(min_free_bytes), .default_text = "64M", BYTES(0, 1024 * GIB),
      .meaning = "Space uploads leave free on the disk of DATA_DIR, so that deletes still work"},
     {.name = "MAX_FILE_SIZE", AT(max_file_size), .default_text = "52428800",

@@ -28,7 +28,7 @@ struct setting {
     const char *derived_default; /* not NULL: said instead of default_text, and worked out later */
     int64_t min, max;            /* SETTING_INT, SETTING_BYTES */
     const char *const *choices;  /* ends with NULL; SETTING_CHOICE, or SETTING_TEXT of few words */
-    bool (*is_valid)(struct str value); /* SETTING_TEXT; NULL: anything printable */
+    bool (*is_valid)(struct str value); /* SETTING_TEXT without choices */
     const char *shape;                  /* what is_valid wants, in words */
     const char *meaning;                /* one line */
     bool secret;                        /* never shown */

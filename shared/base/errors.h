@@ -88,8 +88,8 @@ struct err {
 const struct err_info *err_info(enum err_code code);
 
 /* Fills *err with a message that the client may read; returns `code`. */
-enum err_code err_set(struct err *err, enum err_code code, const char *operation, const char *format,
-                      ...) __attribute__((format(printf, 4, 5)));
+enum err_code err_set(struct err *err, enum err_code code, const char *operation,
+                      const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* Fills *err with a message for the log only, and errno `os_errno` (0: none); returns `code`. */
 enum err_code err_set_internal(struct err *err, enum err_code code, int os_errno,

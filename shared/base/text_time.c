@@ -152,9 +152,11 @@ static bool take_fraction(struct str *rest, int64_t *ret_ms)
     int64_t ms = 0;
     if (take(rest, STR("."))) {
         size_t digits = 0;
-        for (; digits < rest->len && rest->data[digits] >= '0' && rest->data[digits] <= '9'; digits++)
+        while (digits < rest->len && rest->data[digits] >= '0' && rest->data[digits] <= '9') {
             if (digits < 3)
                 ms = ms * 10 + (rest->data[digits] - '0');
+            digits++;
+        }
         if (digits == 0 || digits > 9)
             return false;
         for (size_t i = digits; i < 3; i++)

@@ -14,12 +14,14 @@
 struct disposition {
     char name[256];             /* form field, "" when absent */
     bool has_filename;
-    struct buf filename;        /* raw bytes of filename or decoded filename*; not yet a file name */
+    struct buf filename;        /* raw filename or decoded filename*; not yet a file name */
 };
 
 /* Reads `form-data; name="…"; filename="…"` or filename*=UTF-8''…; ERR_BAD_MULTIPART when it is
  * anything else or gives a parameter twice. As browsers do it, a backslash in a quoted value
- * escapes only a quote, and %22, %0D, %0A in `name`/`filename` stay as they are.
+ * escapes only a quote (none that ends the header), and %22, %0D, %0A in `name`/`filename` stay as
+ * they are; %00 in `filename` is ERR_BAD_NAME. Where both stand, filename* wins, as RFC 6266 §4.3
+ * says: RFC 7578 forbids it, but who sends both (.NET does) spoils the plain one.
  * Caller frees with disposition_release, also on failure. */
 enum err_code disposition_parse(struct disposition *disposition, struct str value, struct err *err)
     ERR_MUST_CHECK;

@@ -5,6 +5,9 @@
 #include "base/limits.h"
 #include "http/jsonio_scan.h"
 
+/* No patch that moves metadata within its limit has more: a name takes three bytes at least. */
+#define PATCH_MEMBERS_MAX (LIMIT_METADATA_BYTES / 3)
+
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -123,10 +126,11 @@ enum err_code jsonio_merge_metadata(struct str current, const cJSON *patch, stru
                                     struct err *err)
 {
     cJSON *target = NULL;
+    size_t count = 0;
     if (!cJSON_IsObject(patch))
         return refuse_metadata(err);
     for (const cJSON *item = patch->child; item; item = item->next)
-        if (!cJSON_IsString(item) && !cJSON_IsNull(item))
+        if (++count > PATCH_MEMBERS_MAX || (!cJSON_IsString(item) && !cJSON_IsNull(item)))
             return refuse_metadata(err);
     enum err_code code = jsonio_parse(current, &target, err);
     if (code != ERR_OK)

@@ -51,7 +51,7 @@ static void append_escaped(struct buf *out, uint32_t code_point)
         buf_printf(out, "\\u%04x", (unsigned)code_point);
 }
 
-/* Takes one character that is not plain ASCII. C1 controls are escaped too: a terminal obeys them. */
+/* Takes one character that is not plain ASCII. C1 controls are escaped too, as terminals obey. */
 static void append_character(struct buf *out, struct str text, size_t *at)
 {
     size_t start = *at;

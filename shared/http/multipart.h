@@ -5,7 +5,8 @@
  *
  * Use: multipart_open; multipart_next until ret_part is NULL; the part's body is read to its end
  * with part->source (or is skipped by the next call). ret_part == NULL means the closing boundary
- * was seen and the source ended as promised (epilogue at most LIMIT_PREAMBLE_BYTES).
+ * was seen and the source ended as promised (epilogue at most LIMIT_PREAMBLE_BYTES). A body without
+ * a part is refused, a failure is final. The pieces of a long part are 32 KiB and more.
  */
 #ifndef COFFER_HTTP_MULTIPART_H
 #define COFFER_HTTP_MULTIPART_H

@@ -37,7 +37,8 @@ struct range {
     int64_t last;
 };
 
-/* Judges Range and If-Range of a GET against a representation of `size` bytes. Other methods: NONE. */
+/* Judges Range and If-Range of a GET against a representation of `size` bytes. Other methods give
+ * NONE. If-Range is compared with `etag` alone: ranges are cut from the content. */
 struct range range_evaluate(const struct request *request, const struct validators *validators,
                             int64_t size);
 

@@ -24,20 +24,20 @@ static void read_variable(struct request *request, struct variables *variables, 
                           struct str value)
 {
     const struct {
-        const char *name;
+        struct str name;
         struct str *target;
     } known[] = {
-        {"REQUEST_METHOD", &request->method_text},
-        {"REQUEST_URI", &request->uri},
-        {"REMOTE_ADDR", &request->remote_addr},
-        {"CONTENT_TYPE", &request->content_type},
-        {"CONTENT_LENGTH", &variables->content_length},
-        {"SCRIPT_NAME", &variables->script_name},
-        {"PATH_INFO", &variables->path_info},
-        {"REDIRECT_STATUS", &variables->redirect_status},
+        {STR("REQUEST_METHOD"), &request->method_text},
+        {STR("REQUEST_URI"), &request->uri},
+        {STR("REMOTE_ADDR"), &request->remote_addr},
+        {STR("CONTENT_TYPE"), &request->content_type},
+        {STR("CONTENT_LENGTH"), &variables->content_length},
+        {STR("SCRIPT_NAME"), &variables->script_name},
+        {STR("PATH_INFO"), &variables->path_info},
+        {STR("REDIRECT_STATUS"), &variables->redirect_status},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (str_equal(name, str_of(known[i].name)))
+        if (str_equal(name, known[i].name))
             *known[i].target = value;
 }
 

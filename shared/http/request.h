@@ -3,9 +3,9 @@
  * the CGI variables (RFC 3875) without copying: every slice is borrowed from the environment and
  * lives as long as the request. Used by one thread.
  *
- * Only Authorization and REMOTE_ADDR are trusted; a header name that arrives twice is refused
- * (FACTS 7). The route comes from the normalised path the gateway chose the program by
- * (SCRIPT_NAME + PATH_INFO); {name} is the last segment of the raw REQUEST_URI, decoded once.
+ * Only Authorization and REMOTE_ADDR are trusted; a header name that arrives twice is refused.
+ * The route comes from the normalised path the gateway chose the program by
+ * (SCRIPT_NAME + PATH_INFO); {name} is the last segment of the raw REQUEST_URI, left encoded.
  */
 #ifndef COFFER_HTTP_REQUEST_H
 #define COFFER_HTTP_REQUEST_H
@@ -62,7 +62,7 @@ struct query {
     struct query_parameter parameters[LIMIT_QUERY_PARAMETERS];
     size_t count;
 };
-/* `allowed` is a NULL-terminated list of names. Caller frees with query_release, also on failure. */
+/* `allowed` ends in NULL. Caller frees with query_release, also on failure. */
 enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
                           struct err *err) ERR_MUST_CHECK;
 bool query_get(const struct query *query, const char *name, struct str *ret_value);

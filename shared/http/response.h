@@ -1,8 +1,8 @@
 /*
  * One answer: status, headers, and one of: nothing, a body in memory, a file the gateway sends
- * itself (X-Sendfile, FACTS 12), or bytes pulled from a source. Handlers fill it; app writes it. Header values
- * with control characters are refused (the header is left out and `failed` is set). Used by one
- * thread.
+ * itself (X-Sendfile), or bytes pulled from a source. Handlers fill it; app writes it. Header
+ * values with control characters are refused (the header is left out and `failed` is set). Used by
+ * one thread.
  */
 #ifndef COFFER_HTTP_RESPONSE_H
 #define COFFER_HTTP_RESPONSE_H

@@ -210,10 +210,10 @@ struct metadata_driver {
     enum err_code (*open)(void **ret_state, const struct config *config, const struct clock *clock,
                           struct err *err);
     void (*close)(void *state);
-    struct metadata_files files;
-    struct metadata_access access;
-    struct metadata_requests requests;
-    struct metadata_upkeep upkeep;
+    const struct metadata_files *files;
+    const struct metadata_access *access;
+    const struct metadata_requests *requests;
+    const struct metadata_upkeep *upkeep;
 };
 
 /* Opens the driver config->metadata_driver. A database that is away is no failure here: each call

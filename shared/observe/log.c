@@ -13,6 +13,7 @@
 
 #define ECS_VERSION "8.11.0"
 #define PROGRAM_MAX 32
+#define ENVIRONMENT_MAX 64
 #define PREFIX_BYTES 8
 
 /* What a failed write left behind: nothing is known, or we know that half a line is there. */
@@ -20,7 +21,7 @@ enum tail_state { TAIL_WHOLE, TAIL_UNKNOWN, TAIL_TORN };
 
 /* From the end of the message to the event id's own digits; the same in every line of a level. */
 struct line_middle {
-    char text[256];
+    char text[384];
     size_t len;
 };
 
@@ -123,7 +124,7 @@ static bool send_to_socket(struct log *log, const struct log_line *line)
 
 /* ---- open and close ---- */
 
-static void make_middles(struct log *log, const char *program)
+static void make_middles(struct log *log, const char *program, const char *environment)
 {
     unsigned char random[PREFIX_BYTES];
     char prefix[2 * PREFIX_BYTES + 1];
@@ -133,9 +134,11 @@ static void make_middles(struct log *log, const char *program)
         struct line_middle *middle = &log->middles[level];
         int len = snprintf(middle->text, sizeof middle->text,
                            "\",\"ecs.version\":\"" ECS_VERSION
-                           "\",\"service.name\":\"coffer-%.*s\",\"level\":\"%s\","
+                           "\",\"service.name\":\"coffer-%.*s\","
+                           "\"service.environment\":\"%.*s\",\"level\":\"%s\","
                            "\"service\":\"coffer-%.*s\",\"event.id\":\"%s",
-                           PROGRAM_MAX, program, level_names[level], PROGRAM_MAX, program, prefix);
+                           PROGRAM_MAX, program, ENVIRONMENT_MAX, environment, level_names[level],
+                           PROGRAM_MAX, program, prefix);
         middle->len = (size_t)len;
     }
 }
@@ -151,7 +154,7 @@ enum err_code log_open(struct log **ret_log, const struct config *config, const 
     log->level = config->log_level;
     log->clock = clock;
     log->is_socket = str_starts_with(target, scheme);
-    make_middles(log, program);
+    make_middles(log, program, config->environment);
     if (log->is_socket)
         log->fd = open_socket(log, str_of(config->log_file + scheme.len));
     else
@@ -259,12 +262,13 @@ void log_write(struct log *log, enum err_level level, const struct trace *trace,
     log_line_init(&line);
     start_line(log, &line, level);
     line.reserved = fixed_len;
-    for (size_t i = 0; i < field_count; i++)
-        log_line_reserve(&line, &fields[i]);
+    size_t fitting = 0;
+    while (fitting < field_count && log_line_reserve(&line, &fields[fitting]))
+        fitting++;
     log_line_escaped(&line, str_of(message));
     line.reserved -= fixed_len;
     log_line_raw(&line, fixed, fixed_len);
-    for (size_t i = 0; i < field_count; i++)
+    for (size_t i = 0; i < fitting; i++)
         log_line_field(&line, &fields[i]);
     log_line_finish(&line);
     bool written = log->is_socket ? send_to_socket(log, &line) : write_to_file(log, &line);

@@ -2,10 +2,12 @@
  * Log lines: ECS NDJSON (FACTS 27), one object a line, to a file (O_APPEND, reopened on SIGHUP) or
  * a Unix datagram socket. A line that can't be written is dropped and counted, never waited for;
  * no call here fails a request. Strings are made valid UTF-8 and escaped, so no line can be
- * forged; a line is at most LOG_LINE_MAX bytes (long strings are cut). Thread-safe.
+ * forged; a line is at most LOG_LINE_MAX bytes: long strings are cut, and of more than about fifty
+ * fields the last are left out. Thread-safe.
  *
- * Order of members: @timestamp, log.level, message, ecs.version, service.name, level, service,
- * event.id (unique in every line), trace.id and trace_id when there is one, then the fields given.
+ * Order of members: @timestamp, log.level, message, ecs.version, service.name, service.environment,
+ * level, service, event.id (unique in every line), trace.id and trace_id when there is one, then the
+ * fields given.
  */
 #ifndef COFFER_OBSERVE_LOG_H
 #define COFFER_OBSERVE_LOG_H

@@ -113,9 +113,12 @@ static size_t reserve_size(const struct log_field *field)
     return frame_size(field) + value;
 }
 
-void log_line_reserve(struct log_line *line, const struct log_field *field)
+bool log_line_reserve(struct log_line *line, const struct log_field *field)
 {
+    if (room(line) < reserve_size(field) + LOG_STRING_RESERVE) /* the message is a string, too */
+        return false;
     line->reserved += reserve_size(field);
+    return true;
 }
 
 static void put_int(struct log_line *line, int64_t value)
@@ -134,11 +137,8 @@ static void put_int(struct log_line *line, int64_t value)
 
 void log_line_field(struct log_line *line, const struct log_field *field)
 {
-    size_t given_back = reserve_size(field);
-    line->reserved -= given_back < line->reserved ? given_back : line->reserved;
     bool is_string = field->type == LOG_STRING;
-    if (frame_size(field) + (is_string ? 0 : INT_DIGITS) > room(line))
-        return;
+    line->reserved -= reserve_size(field);
     put(line, ",\"", 2);
     put(line, field->name, strlen(field->name));
     put(line, is_string ? "\":\"" : "\":", is_string ? 3 : 2);

@@ -26,9 +26,9 @@ void log_line_init(struct log_line *line);
 void log_line_raw(struct log_line *line, const char *data, size_t len);
 /* Appends the text of a JSON string without its quotes, cut to the room there is. */
 void log_line_escaped(struct log_line *line, struct str text);
-/* Keeps room for the field; log_line_field gives it back when it writes the field. */
-void log_line_reserve(struct log_line *line, const struct log_field *field);
-/* Appends `,"name":value`; leaves the field out when not even an empty one fits. */
+/* Keeps room for the field, which log_line_field then uses; false when there is none. */
+bool log_line_reserve(struct log_line *line, const struct log_field *field);
+/* Appends `,"name":value`; room for the field was reserved. */
 void log_line_field(struct log_line *line, const struct log_field *field);
 /* Appends "}\n", for which there is always room. */
 void log_line_finish(struct log_line *line);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -104,10 +105,17 @@ bool process_is_alive(uint64_t identity)
     return !read_stat(pid, &stat) || is_same(&stat, identity);
 }
 
+/* Since Linux 6.2 the folder's size is the number. Before, it must be read, which other processes
+ * may not where the process has given up being dumpable. */
 static bool count_fds(pid_t pid, uint64_t *ret_count)
 {
     char path[64];
+    struct stat stat_fd;
     snprintf(path, sizeof path, "/proc/%ld/fd", (long)pid);
+    if (stat(path, &stat_fd) == 0 && stat_fd.st_size > 0) {
+        *ret_count = (uint64_t)stat_fd.st_size;
+        return true;
+    }
     DIR *dir = opendir(path);
     if (!dir)
         return false;

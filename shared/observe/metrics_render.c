@@ -1,6 +1,7 @@
 /*
- * The text of a scrape: Prometheus text 0.0.4 (https://prometheus.io/docs/instrumenting/
- * exposition_formats/) and OpenMetrics 1.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+ * The text of a scrape. Prometheus text 0.0.4:
+ * https://prometheus.io/docs/instrumenting/exposition_formats/, OpenMetrics 1.0:
+ * https://prometheus.io/docs/specs/om/open_metrics_spec/.
  */
 #include <float.h>
 #include <locale.h>
@@ -50,7 +51,7 @@ static void append_value(struct buf *out, double value)
 {
     if (isinf(value)) /* a sum that left the range of a double */
         buf_append_text(out, value > 0 ? "+Inf" : "-Inf");
-    else if (fabs(value) < WHOLE_MAX && value == trunc(value))
+    else if (fabs(value) < WHOLE_MAX && value == (double)(int64_t)value)
         buf_append_int(out, (int64_t)value);
     else
         append_shortest(out, value);

@@ -21,6 +21,7 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
+#include "base/limits.h"
 #include "storage/storage.h"
 
 #define FS_DIR_MODE 0750

@@ -160,7 +160,7 @@ def raw_request(method, target, headers=(), body=b"", host="127.0.0.1", length=T
 
 
 def exchange(service, request, method="GET", timeout=30.0, pieces=None):
-    """Sends one request on a connection of its own (in `pieces` when given) and reads the answer."""
+    """One request on a connection of its own, in `pieces` when given, and its answer."""
     with RawConnection(service, timeout) as connection:
         for piece in pieces or [request]:
             if not connection.send_as_taken(piece):

@@ -172,7 +172,9 @@ class Service:
                     stats[int(entry)] = stat
         root = self.process.pid
         mine = {pid for pid, stat in stats.items() if pid == root or stat[2] == root}
-        mine |= {pid for pid, start in self._seen.items() if pid in stats and stats[pid][3] == start}
+        mine |= {
+            pid for pid, start in self._seen.items() if pid in stats and stats[pid][3] == start
+        }
         for pid in stats:
             if pid != os.getpid() and mark in read_proc(pid, "environ").split(b"\0"):
                 mine.add(pid)
@@ -327,12 +329,24 @@ class Service:
         return list(openmetrics.text_string_to_metric_families(text))
 
     def stored_bytes(self):
-        """Sizes of all regular files below DATA_DIR that aren't the database's."""
-        return {
-            path: path.stat().st_size
-            for path in self.data_dir.rglob("*")
-            if path.is_file() and not path.name.startswith(("coffer.db", "metadata"))
-        }
+        """{path: size} of everything below DATA_DIR but the database: objects, and what is on its
+        way to be one."""
+        found = {}
+        for path in self.data_dir.rglob("*"):
+            try:
+                if path.is_file() and ".db" not in path.name:
+                    found[path] = path.stat().st_size
+            except FileNotFoundError:
+                pass  # it went while we looked
+        return found
+
+    def spooled(self):
+        """Names of bodies in the gateway's spool, which may be a mount only the gateway sees."""
+        return [
+            name
+            for pid in self.pids("lighttpd")
+            for name in os.listdir(f"/proc/{pid}/root{self.runtime_dir}/spool")
+        ]
 
     # ---- the end ----
 

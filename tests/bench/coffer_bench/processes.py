@@ -5,6 +5,8 @@ import threading
 import time
 from pathlib import Path
 
+from .tools import BenchError
+
 
 def tree(pid):
     """A process and everything below it, by id."""
@@ -31,12 +33,15 @@ def name(pid):
 
 
 def pss(pid):
-    """Proportional set size in bytes; 0 when the process is gone."""
+    """Proportional set size in bytes; 0 when the process is gone. The programs are not dumpable,
+    so only root may look."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) * 1024
+    except PermissionError as problem:
+        raise BenchError("the memory of the programs can only be read by root") from problem
     except OSError:
         pass
     return 0

@@ -1,7 +1,6 @@
 """Builds and runs the measuring programs: wrk with Lua scripts, and the small C programs here."""
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +86,3 @@ def wrk(url, connections, seconds, script="report.lua", arguments=()):
                 raise BenchError(f"{url}: {count} answers, {wrong} errors, {errors} broken")
             return Load(count * 1e6 / microseconds, size * 1e6 / microseconds, p99 / 1000)
     raise BenchError(f"wrk printed no result for {url}")
-
-
-def cpu_seconds(pid):
-    """Processor seconds a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

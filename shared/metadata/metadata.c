@@ -1,0 +1,318 @@
+#include "metadata/metadata.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "metadata/metadata_drivers.h"
+
+#define LOCATION_MAX 2048
+#define ETAG_MAX 256
+
+static const struct metadata_driver *const drivers[] = {&metadata_sqlite_driver};
+
+struct metadata {
+    const struct metadata_driver *driver;
+    void *state;
+    const struct clock *clock;
+    metadata_observer *observer;
+    void *observer_context;
+};
+
+static enum err_code find_driver(const char *name, const struct metadata_driver **ret_driver,
+                                 struct err *err)
+{
+    for (size_t i = 0; i < sizeof drivers / sizeof drivers[0]; i++) {
+        if (strcmp(drivers[i]->name, name) == 0) {
+            *ret_driver = drivers[i];
+            return ERR_OK;
+        }
+    }
+    return err_set(err, ERR_CONFIG, "metadata_open", "METADATA_DRIVER: there is no driver \"%s\".",
+                   name);
+}
+
+enum err_code metadata_open(struct metadata **ret_metadata, const struct config *config,
+                            const struct clock *clock, metadata_observer *observer,
+                            void *observer_context, struct err *err)
+{
+    const struct metadata_driver *driver = NULL;
+    enum err_code code = find_driver(config->metadata_driver, &driver, err);
+    if (code != ERR_OK)
+        return code;
+    struct metadata *metadata = calloc(1, sizeof *metadata);
+    if (!metadata)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "metadata_open", "Out of memory.");
+    metadata->driver = driver;
+    metadata->clock = clock;
+    metadata->observer = observer;
+    metadata->observer_context = observer_context;
+    code = driver->open(&metadata->state, config, clock, err);
+    if (code != ERR_OK) {
+        free(metadata);
+        return code;
+    }
+    *ret_metadata = metadata;
+    return ERR_OK;
+}
+
+void metadata_close(struct metadata *metadata)
+{
+    if (!metadata)
+        return;
+    metadata->driver->close(metadata->state);
+    free(metadata);
+}
+
+enum err_code metadata_init(const struct config *config, const struct clock *clock, struct err *err)
+{
+    const struct metadata_driver *driver = NULL;
+    enum err_code code = find_driver(config->metadata_driver, &driver, err);
+    return code == ERR_OK ? driver->init(config, clock, err) : code;
+}
+
+const char *metadata_driver_name(const struct metadata *metadata)
+{
+    return metadata->driver->name;
+}
+
+static int64_t now_ns(const struct metadata *metadata)
+{
+    return clock_steady_ns(metadata->clock);
+}
+
+/* Tells the observer of a call that began at start_ns; passes its outcome on. */
+static enum err_code told(const struct metadata *metadata, enum metadata_operation operation,
+                          int64_t start_ns, enum err_code outcome)
+{
+    if (metadata->observer)
+        metadata->observer(metadata->observer_context, metadata->driver->metric_index, operation,
+                           outcome, now_ns(metadata) - start_ns);
+    return outcome;
+}
+
+void idempotency_record_init(struct idempotency_record *record)
+{
+    *record = (struct idempotency_record){.state = IDEMPOTENCY_STARTED};
+    buf_init(&record->location, LOCATION_MAX);
+    buf_init(&record->etag, ETAG_MAX);
+    buf_init(&record->body, LIMIT_JSON_RESPONSE_BYTES);
+}
+
+void idempotency_record_release(struct idempotency_record *record)
+{
+    buf_release(&record->location);
+    buf_release(&record->etag);
+    buf_release(&record->body);
+}
+
+enum err_code metadata_file_insert(struct metadata *metadata, const struct file *file,
+                                   const struct idempotency_answer *answer, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->files->insert(metadata->state, file, answer, err);
+    return told(metadata, METADATA_FILE_INSERT, start_ns, code);
+}
+
+enum err_code metadata_file_get(struct metadata *metadata, const char *id, int64_t now_ms,
+                                struct file *ret_file, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->files->get(metadata->state, id, now_ms, ret_file, err);
+    return told(metadata, METADATA_FILE_GET, start_ns, code);
+}
+
+enum err_code metadata_file_list(struct metadata *metadata, const struct file_query *query,
+                                 int64_t now_ms, file_callback *callback, void *context,
+                                 struct file_page *ret_page, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->files->list(metadata->state, query, now_ms, callback,
+                                                       context, ret_page, err);
+    return told(metadata, METADATA_FILE_LIST, start_ns, code);
+}
+
+enum err_code metadata_file_update(struct metadata *metadata, const struct file *file,
+                                   int64_t expected_version,
+                                   const struct idempotency_answer *answer, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->files->update(metadata->state, file, expected_version,
+                                                         answer, err);
+    return told(metadata, METADATA_FILE_UPDATE, start_ns, code);
+}
+
+enum err_code metadata_file_mark_deleted(struct metadata *metadata, const char *const *ids,
+                                         const int64_t *expected_versions, size_t count,
+                                         struct str owner, int64_t now_ms,
+                                         enum err_code *ret_results, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->files->mark_deleted(metadata->state, ids,
+                                                               expected_versions, count, owner,
+                                                               now_ms, ret_results, err);
+    return told(metadata, METADATA_FILE_MARK_DELETED, start_ns, code);
+}
+
+enum err_code metadata_file_remove(struct metadata *metadata, const char *id, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->files->remove(metadata->state, id, err);
+    return told(metadata, METADATA_FILE_REMOVE, start_ns, code);
+}
+
+enum err_code metadata_token_insert(struct metadata *metadata, const struct token *token,
+                                    struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->access->token_insert(metadata->state, token, err);
+    return told(metadata, METADATA_TOKEN, start_ns, code);
+}
+
+enum err_code metadata_token_get(struct metadata *metadata, const char *id, struct token *ret_token,
+                                 struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->access->token_get(metadata->state, id, ret_token, err);
+    return told(metadata, METADATA_TOKEN, start_ns, code);
+}
+
+enum err_code metadata_token_list(struct metadata *metadata, token_callback *callback,
+                                  void *context, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->access->token_list(metadata->state, callback, context,
+                                                              err);
+    return told(metadata, METADATA_TOKEN, start_ns, code);
+}
+
+enum err_code metadata_token_revoke(struct metadata *metadata, const char *id, int64_t now_ms,
+                                    struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->access->token_revoke(metadata->state, id, now_ms, err);
+    return told(metadata, METADATA_TOKEN, start_ns, code);
+}
+
+enum err_code metadata_idempotency_begin(struct metadata *metadata, struct str owner,
+                                         struct str key, struct str nonce, int64_t now_ms,
+                                         int64_t lease_until_ms,
+                                         struct idempotency_record *ret_record, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->requests->idempotency_begin(metadata->state, owner, key,
+                                                                       nonce, now_ms,
+                                                                       lease_until_ms, ret_record,
+                                                                       err);
+    return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
+}
+
+enum err_code metadata_idempotency_renew(struct metadata *metadata, struct str owner,
+                                         struct str key, struct str nonce, int64_t lease_until_ms,
+                                         struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->requests->idempotency_renew(metadata->state, owner, key,
+                                                                       nonce, lease_until_ms, err);
+    return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
+}
+
+enum err_code metadata_idempotency_finish(struct metadata *metadata,
+                                          const struct idempotency_answer *answer, int64_t now_ms,
+                                          struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->requests->idempotency_finish(metadata->state, answer,
+                                                                        now_ms, err);
+    return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
+}
+
+enum err_code metadata_idempotency_release(struct metadata *metadata, struct str owner,
+                                           struct str key, struct str nonce, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->requests->idempotency_release(metadata->state, owner,
+                                                                         key, nonce, err);
+    return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
+}
+
+enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_callback *callback,
+                                    void *context, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->list_deleted(metadata->state, limit, callback,
+                                                                context, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_mark_expired(struct metadata *metadata, int64_t now_ms, int limit,
+                                    int *ret_marked, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->mark_expired(metadata->state, now_ms, limit,
+                                                                ret_marked, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_key_known(struct metadata *metadata, const char *key, bool *ret_known,
+                                 struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->key_known(metadata->state, key, ret_known, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_scan(struct metadata *metadata, file_callback *callback, void *context,
+                            struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->scan(metadata->state, callback, context, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_set_status(struct metadata *metadata, const char *id,
+                                  enum file_status status, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->set_status(metadata->state, id, status, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_purge_requests(struct metadata *metadata, int64_t now_ms, int *ret_purged,
+                                      struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->purge_requests(metadata->state, now_ms,
+                                                                  ret_purged, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_lease(struct metadata *metadata, const char *name, const char *holder,
+                             int64_t now_ms, int64_t until_ms, bool *ret_held, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->lease(metadata->state, name, holder, now_ms,
+                                                         until_ms, ret_held, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_secret(struct metadata *metadata, unsigned char ret_secret[32],
+                              struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->secret(metadata->state, ret_secret, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_check(struct metadata *metadata, bool repair, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->check(metadata->state, repair, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_ping(struct metadata *metadata, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->ping(metadata->state, err);
+    return told(metadata, METADATA_PING, start_ns, code);
+}

@@ -1,0 +1,233 @@
+/*
+ * Publishing an object: an unnamed file in its shard (a named one, FS_TEMP_PREFIX, where the file
+ * system knows no unnamed ones), claimed by flock → bytes → fsync → link without overwrite → fsync
+ * of the shard. A sync that failed is never tried again: the kernel has forgotten which pages were
+ * lost. A name that was made before a failure is taken back.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/crash.h"
+#include "base/text.h"
+#include "storage/storage_fs.h"
+
+#define TEMP_RANDOM_BYTES 16
+#define TEMP_NAME_SIZE (sizeof FS_TEMP_PREFIX + 2 * TEMP_RANDOM_BYTES)
+
+struct fs_put {
+    struct storage_fs *fs;
+    int shard_fd;
+    int fd;
+    char key[LIMIT_KEY_BYTES + 1];
+    char temp_name[TEMP_NAME_SIZE]; /* "" while the file has no name of its own */
+    int64_t written;                /* bytes */
+    int64_t next_step;              /* `written` at which space is looked at again */
+};
+
+static int open_temp(int dir_fd)
+{
+    return openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, FS_FILE_MODE);
+}
+
+static int link_file(int fd, int dir_fd, const char *temp_name, const char *name)
+{
+    char path[64];
+    if (temp_name[0] != '\0')
+        return linkat(dir_fd, temp_name, dir_fd, name, 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW);
+}
+
+const struct fs_calls fs_calls_system = {
+    .open_temp = open_temp,
+    .write = write,
+    .fsync = fsync,
+    .link = link_file,
+    .fstatvfs = fstatvfs,
+};
+
+static const char *object_name(const struct fs_put *put)
+{
+    return put->key + FS_SHARD_LENGTH + 1;
+}
+
+static enum err_code check_space(const struct fs_put *put, int64_t wanted, struct err *err)
+{
+    struct statvfs stat;
+    if (put->fs->calls->fstatvfs(put->shard_fd, &stat) != 0)
+        return fs_failed(err, errno, "statvfs");
+    uint64_t block = stat.f_frsize;
+    uint64_t free_bytes = 0;
+    if (__builtin_mul_overflow((uint64_t)stat.f_bavail, block, &free_bytes))
+        free_bytes = UINT64_MAX;
+    uint64_t needed = (uint64_t)put->fs->min_free_bytes + (uint64_t)wanted;
+    if (free_bytes < needed || (stat.f_files != 0 && stat.f_favail == 0))
+        return err_set_internal(err, ERR_DISK_FULL, 0, "statvfs",
+                                "The disk has less than MIN_FREE_BYTES left.");
+    return ERR_OK;
+}
+
+static int open_named_temp(struct fs_put *put)
+{
+    unsigned char random[TEMP_RANDOM_BYTES];
+    char hex[2 * TEMP_RANDOM_BYTES + 1];
+    clock_random(put->fs->clock, random, sizeof random);
+    text_hex(random, sizeof random, hex);
+    snprintf(put->temp_name, sizeof put->temp_name, FS_TEMP_PREFIX "%s", hex);
+    int fd = openat(put->shard_fd, put->temp_name,
+                    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FS_FILE_MODE);
+    if (fd < 0)
+        put->temp_name[0] = '\0';
+    return fd;
+}
+
+static enum err_code open_file(struct fs_put *put, struct err *err)
+{
+    put->fd = put->fs->calls->open_temp(put->shard_fd);
+    if (put->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+        put->fd = open_named_temp(put);
+    if (put->fd < 0)
+        return fs_failed(err, errno, "open temporary file");
+    /* The claim: nobody else can hold it yet. The mode must not depend on the umask. */
+    if (flock(put->fd, LOCK_EX | LOCK_NB) != 0 || fchmod(put->fd, FS_FILE_MODE) != 0)
+        return fs_failed(err, errno, "claim temporary file");
+    return ERR_OK;
+}
+
+enum err_code fs_put_begin(void *state, const char *key, int64_t size_hint, void **ret_put,
+                           struct err *err)
+{
+    struct storage_fs *fs = state;
+    enum err_code code = fs_check_key(key, err);
+    if (code != ERR_OK)
+        return code;
+    struct fs_put *put = calloc(1, sizeof *put);
+    if (!put)
+        return fs_failed(err, ENOMEM, "put_begin");
+    put->fs = fs;
+    put->fd = -1;
+    put->shard_fd = -1;
+    put->next_step = FS_STEP_BYTES;
+    snprintf(put->key, sizeof put->key, "%s", key);
+    code = fs_open_shard(fs, key, &put->shard_fd, err);
+    if (code == ERR_OK)
+        code = check_space(put, size_hint > 0 ? size_hint : 0, err);
+    if (code == ERR_OK)
+        code = open_file(put, err);
+    if (code != ERR_OK) {
+        fs_put_close(put);
+        return code;
+    }
+    crash_point("put.begun");
+    *ret_put = put;
+    return ERR_OK;
+}
+
+/* Each so many bytes: is there room for as many again? Then let the disk begin with them, so that
+ * the fsync at the end finds little to do. */
+static enum err_code step(struct fs_put *put, struct err *err)
+{
+    enum err_code code = check_space(put, 0, err);
+    if (code != ERR_OK)
+        return code;
+    if (put->fs->is_durable)
+        sync_file_range(put->fd, put->next_step - FS_STEP_BYTES, FS_STEP_BYTES,
+                        SYNC_FILE_RANGE_WRITE); /* advice: the fsync tells of errors */
+    put->next_step += FS_STEP_BYTES;
+    return ERR_OK;
+}
+
+enum err_code fs_put_write(void *state, const void *data, size_t len, struct err *err)
+{
+    struct fs_put *put = state;
+    const char *at = data;
+    while (len > 0) {
+        ssize_t written = put->fs->calls->write(put->fd, at, len);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return fs_failed(err, written < 0 ? errno : EIO, "write");
+        at += written;
+        len -= (size_t)written;
+        if (put->written == 0)
+            crash_point("put.first_write");
+        put->written += written;
+        while (put->written >= put->next_step) {
+            enum err_code code = step(put, err);
+            if (code != ERR_OK)
+                return code;
+        }
+    }
+    return ERR_OK;
+}
+
+/* Does the object stand where readers will look for it, at DATA_DIR as it is now? */
+static bool is_at_its_path(const struct fs_put *put)
+{
+    char path[sizeof put->fs->objects + LIMIT_KEY_BYTES + 1];
+    struct stat by_path;
+    struct stat by_fd;
+    snprintf(path, sizeof path, "%s/%s", put->fs->objects, put->key);
+    return lstat(path, &by_path) == 0 && fstat(put->fd, &by_fd) == 0 &&
+           by_path.st_ino == by_fd.st_ino && by_path.st_dev == by_fd.st_dev;
+}
+
+static enum err_code publish(struct fs_put *put, struct err *err)
+{
+    if (put->temp_name[0] != '\0' && unlinkat(put->shard_fd, put->temp_name, 0) != 0)
+        return fs_failed(err, errno, "unlink temporary file");
+    put->temp_name[0] = '\0';
+    if (put->fs->is_durable && put->fs->calls->fsync(put->shard_fd) != 0)
+        return fs_failed(err, errno, "fsync shard");
+    crash_point("put.dir_synced");
+    if (!is_at_its_path(put))
+        return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "commit",
+                                "The data folder was moved during an upload.");
+    return ERR_OK;
+}
+
+enum err_code fs_put_commit(void *state, struct err *err)
+{
+    struct fs_put *put = state;
+    crash_point("put.written");
+    if (put->fs->is_durable && put->fs->calls->fsync(put->fd) != 0)
+        return fs_failed(err, errno, "fsync");
+    crash_point("put.synced");
+    if (put->fs->calls->link(put->fd, put->shard_fd, put->temp_name, object_name(put)) != 0)
+        return errno == EEXIST ? err_set_internal(err, ERR_EXISTS, EEXIST, "link",
+                                                  "The storage key is taken.")
+                               : fs_failed(err, errno, "link");
+    crash_point("put.linked");
+    enum err_code code = publish(put, err);
+    if (code != ERR_OK)
+        unlinkat(put->shard_fd, object_name(put), 0);
+    return code;
+}
+
+void fs_put_close(void *state)
+{
+    struct fs_put *put = state;
+    if (!put)
+        return;
+    if (put->temp_name[0] != '\0')
+        unlinkat(put->shard_fd, put->temp_name, 0);
+    if (put->fd >= 0)
+        close(put->fd);
+    if (put->shard_fd >= 0)
+        close(put->shard_fd);
+    free(put);
+}
+
+enum err_code fs_put_probe(struct storage_fs *fs, struct err *err)
+{
+    void *put = NULL;
+    enum err_code code = fs_put_begin(fs, "00/ping", 1, &put, err);
+    if (code == ERR_OK)
+        code = fs_put_write(put, "", 1, err);
+    fs_put_close(put);
+    return code;
+}

@@ -1,0 +1,171 @@
+"""F1, F2: the power of kill -9 at every step of an upload and of a delete, and at any moment of a
+mixed load. What was acknowledged stays, what was not is wholly there or not at all."""
+
+import random
+import re
+import time
+
+import pytest
+
+from exchanges import call, upload_request
+from history import RECOVERY_SECONDS, Load, kill_now
+from samples import random_bytes, sha256, unique
+from service import REPOSITORY, wait_for
+
+UPLOAD_POINTS = ("put.begun", "put.first_write", "put.written", "put.synced", "put.linked",
+                 "put.dir_synced", "insert.before_commit", "insert.committed",
+                 "upload.before_reply")
+DELETE_POINTS = ("delete.before_commit", "delete.committed", "remove.before_unlink",
+                 "remove.unlinked", "delete.before_reply")
+# From these points on the change is committed, whatever the client was told.
+COMMITTED = ("insert.committed", "upload.before_reply", "delete.committed", "remove.before_unlink",
+             "remove.unlinked", "delete.before_reply")
+
+
+class Trap:
+    """A service whose programs die at one point, once each time it is armed."""
+
+    def __init__(self, start_service, tmp_path, point):
+        self.file = tmp_path / "armed"
+        self.service = start_service(crash=True, CRASH_AT=point, CRASH_ONCE=str(self.file))
+        self.service.expect_5xx = True
+
+    def arm(self):
+        self.file.touch()
+
+    def sprung(self):
+        return not self.file.exists()
+
+    def call(self, *request):
+        return call(self.service.port, *request)
+
+
+def until_answered(trap, request):
+    """Repeats a request until it is answered without a fault, as a client does."""
+    seen = []
+
+    def answered():
+        seen.append(trap.call(*request))
+        return not seen[-1].failed and seen[-1].status != 409
+
+    wait_for(answered, f"answer to {request[:2]}", RECOVERY_SECONDS, 0.1)
+    return seen[-1]
+
+
+# The three ways to upload share their steps: "put" stands for all, the others try two of them.
+UPLOADS = [(point, "put") for point in UPLOAD_POINTS] + [
+    (point, way) for point in ("put.first_write", "insert.committed") for way in ("form", "pipe")
+]
+
+
+@pytest.mark.parametrize("point, way", UPLOADS)
+def test_f1_upload_killed_at(start_service, tmp_path, point, way):
+    trap = Trap(start_service, tmp_path, point)
+    content, name = random_bytes(700_000, seed=1), unique()
+    load = Load(trap.service, clients=4, sizes=(0, 700, 20_000))
+    request = upload_request(way, name, content, key=f"key-{name}")
+    trap.arm()
+    crashed = trap.call(*request)
+    assert trap.sprung(), f"nothing passes {point}"
+    assert crashed.failed, f"answered by a program that was killed: {crashed}"
+    made = until_answered(trap, request)
+    assert made.status == 201 and made.json()["sha256"] == sha256(content)
+    if point in COMMITTED:
+        assert made.headers.get("idempotency-replayed") == "true"
+    again = trap.call(*request)
+    assert (again.status, again.json()["id"]) == (201, made.json()["id"])
+    load.other_names.add(name)
+    with load:
+        load.wait_for(3)
+        trap.arm()
+        wait_for(trap.sprung, f"the load passes {point}", 10)
+        load.wait_for(3)
+    load.check()
+    files = [f for f in load.list_all() if f["originalName"] == name]
+    assert [f["id"] for f in files] == [made.json()["id"]], "one key, more than one file"
+    assert trap.service.get(f"/api/files/{files[0]['id']}").content == content
+
+
+@pytest.mark.parametrize("point", DELETE_POINTS)
+def test_f2_delete_killed_at(start_service, tmp_path, point):
+    trap = Trap(start_service, tmp_path, point)
+    content, name = random_bytes(50_000, seed=2), unique()
+    made = trap.service.create(content, name)
+    path = f"/api/files/{made['id']}"
+    load = Load(trap.service, clients=4, sizes=(0, 700, 20_000))
+    trap.arm()
+    crashed = trap.call("DELETE", path)
+    assert trap.sprung(), f"nothing passes {point}"
+    assert crashed.failed, f"answered by a program that was killed: {crashed}"
+    between = until_answered(trap, ("GET", path))
+    if point in COMMITTED:
+        assert between.status == 404, f"readable after its delete was committed: {between.status}"
+    else:
+        assert (between.status, between.body) == (200, content)
+    again = until_answered(trap, ("DELETE", path))
+    assert again.status == (404 if point in COMMITTED else 200)
+    assert trap.call("GET", path).status == 404
+    load.other_names.discard(name)
+    with load:
+        load.wait_for(3)
+        trap.arm()
+        wait_for(trap.sprung, f"the load passes {point}", 10)
+        load.wait_for(3)
+    load.check()
+
+
+def test_f1_f2_every_point_is_swept():
+    """The lists above are all the points that the sources name."""
+    name = re.compile(r'"((?:put|insert|delete|remove|upload)\.[a-z_]+)"')
+    found = {point for source in (REPOSITORY / "shared").rglob("*.c")
+             for point in name.findall(source.read_text(encoding="utf-8"))}
+    assert found == {*UPLOAD_POINTS, *DELETE_POINTS}
+
+
+def test_f1_batch_delete_killed_after_its_commit(start_service, tmp_path):
+    trap = Trap(start_service, tmp_path, "delete.committed")
+    ids = [trap.service.create(b"x%d" % n)["id"] for n in range(20)]
+    body = '{"ids": ["' + '", "'.join(ids) + '"]}'
+    trap.arm()
+    crashed = trap.call("POST", "/api/files/delete", body, {"Content-Type": "application/json"})
+    assert trap.sprung() and crashed.failed
+    for each in ids:
+        assert until_answered(trap, ("GET", f"/api/files/{each}")).status == 404
+    assert trap.service.coffer("gc", "--grace", "0").returncode == 0
+    wait_for(lambda: not trap.service.stored_bytes(), "the bytes are swept")
+
+
+PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",
+            "metrics")
+
+
+def test_random_kills_under_mixed_load(start_service):
+    """Twenty seconds of kill -9, of one program or of several, at any moment."""
+    service = start_service()
+    service.expect_5xx = True
+    rng = random.Random(20)
+    load = Load(service, clients=8, seed=20, bare=True)
+    kills = 0
+    with load:
+        load.wait_for(5)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            for program in rng.sample(PROGRAMS, rng.choice((1, 1, 1, 2, 7))):
+                kills += len(kill_now(service, program))
+            time.sleep(rng.uniform(0.05, 1.2))
+        load.wait_for(5)
+    assert kills > 20 and load.acknowledged() > 50, (kills, load.acknowledged())
+    load.check()
+
+
+def test_power_cut_under_mixed_load(start_service):
+    """Everything dies at once, launcher and lighttpd too, and is started again."""
+    service = start_service()
+    service.expect_5xx = True
+    load = Load(service, clients=8, seed=21, bare=True)
+    for _ in range(3):
+        with load:
+            load.wait_for(10)
+            service.kill_all()
+        service.start()
+        load.check()

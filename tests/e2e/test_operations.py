@@ -1,0 +1,112 @@
+"""Health, readiness and the metrics answers."""
+
+import shutil
+
+import pytest
+
+from service import REPOSITORY, wait_for
+
+
+@pytest.mark.parametrize("path", ["/live", "/api/health/live", "/ready", "/api/health/ready"])
+def test_live_and_ready(service, path):
+    answer = service.get(path)
+    assert answer.status_code == 200
+    assert service.head(path).status_code == 200
+    assert "no-" in answer.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/health"])
+def test_health(service, path):
+    answer = service.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].split(";")[0] == "application/json"
+    health = answer.json()
+    assert set(health) == {"status", "version", "uptimeSeconds", "checks"}
+    assert health["status"] == "ok"
+    assert health["version"] == (REPOSITORY / "VERSION").read_text().strip()
+    assert 0 <= health["uptimeSeconds"] < 86400
+    assert set(health["checks"]) == {"storage", "metadata"}
+    for check in health["checks"].values():
+        assert set(check) == {"status", "latencyMs"}
+        assert check["status"] == "ok" and 0 <= check["latencyMs"] < 10_000
+
+
+def test_uptime_grows(service):
+    first = service.get("/health").json()["uptimeSeconds"]
+    wait_for(lambda: service.get("/health").json()["uptimeSeconds"] > first, "uptime grows", 5)
+
+
+def test_store_that_is_away_is_not_ready_and_comes_back(start_service):
+    service = start_service()
+    service.expect_5xx = True
+    file = service.create(b"kept")
+    away = service.folder / "away"
+    service.data_dir.rename(away)
+    answer = wait_for(lambda: (a := service.get("/ready")).status_code == 503 and a, "unready", 10)
+    assert answer.headers["Content-Type"].split(";")[0] in (
+        "application/problem+json", "application/json",
+    )
+    assert service.get("/live").status_code == 200
+    health = service.get("/health")
+    assert health.status_code == 503 and health.json()["status"] == "down"
+    assert service.upload(b"x").status_code in (500, 503)
+    assert not service.data_dir.exists(), "a vanished DATA_DIR was made anew"
+    away.rename(service.data_dir)
+    wait_for(lambda: service.get("/ready").status_code == 200, "ready again", 10)
+    assert service.get(f"/api/files/{file['id']}").content == b"kept"
+    service.create(b"new")
+
+
+def test_vanished_data_dir_is_not_made_anew_by_a_restart(start_service):
+    service = start_service()
+    service.create(b"x")
+    service.stop()
+    shutil.rmtree(service.data_dir)
+    service.expect_unclean = True
+    service.launch()
+    wait_for(lambda: service.process.poll() is not None or service_is_unready(service),
+             "refuses or stays unready", 20)
+    assert not list(service.data_dir.glob("**/*.db"))
+
+
+def service_is_unready(service):
+    import requests
+
+    try:
+        return service.get("/ready").status_code == 503
+    except requests.RequestException:
+        return False
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])
+def test_metrics_in_both_formats(service, path):
+    text = service.metrics_text(path=path)
+    assert text.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    service.create(b"x")
+    assert service.metrics(path)
+    openmetrics = service.metrics_text("application/openmetrics-text; version=1.0.0", path)
+    assert openmetrics.headers["Content-Type"].startswith(
+        "application/openmetrics-text; version=1.0.0"
+    )
+    assert openmetrics.text.endswith("# EOF\n")
+    assert service.parse_openmetrics(openmetrics.text)
+
+
+def test_uploads_downloads_and_deletes_are_counted(start_service):
+    service = start_service()
+    content = b"x" * 12345
+    file = service.create(content)
+    path = f"/api/files/{file['id']}"
+    service.get(path)
+    service.delete(path)
+
+    def counted():
+        return (
+            service.metric("files_uploaded_total"), service.metric("upload_bytes_total"),
+            service.metric("files_downloaded_total"), service.metric("download_bytes_total"),
+            service.metric("files_deleted_total"),
+            service.metric("http_requests_total", route="/api/files/:id", method="DELETE",
+                           status="200"),
+        )
+
+    wait_for(lambda: counted() == (1, 12345, 1, 12345, 1, 1), "counted", 5)
