@@ -8,9 +8,12 @@ CC = gcc
 SANITIZER ?=
 CRASH_POINTS ?=
 COVERAGE ?=
+ANALYZE ?=
+FUZZER ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
+E2E_WORKERS ?= 2
 
 VERSION := $(shell cat VERSION)
 
@@ -19,7 +22,8 @@ empty :=
 space := $(empty) $(empty)
 comma := ,
 VARIANT := $(subst $(space),-,$(strip $(if $(filter gcc,$(CC)),,$(notdir $(CC))) \
-	$(subst $(comma),-,$(SANITIZER)) $(if $(CRASH_POINTS),crash) $(if $(COVERAGE),coverage)))
+	$(subst $(comma),-,$(SANITIZER)) $(if $(CRASH_POINTS),crash) $(if $(COVERAGE),coverage) $(if $(ANALYZE),analyze) \
+	$(if $(FUZZER),fuzzer)))
 BUILD := build/$(or $(VARIANT),release)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -36,6 +40,7 @@ endif
 CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-sections \
 	$(WARNINGS) $(HARDENING) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) \
 	$(if $(filter undefined,$(subst $(comma),$(space),$(SANITIZER))),-fno-sanitize-recover=undefined) \
+	$(if $(ANALYZE),-fanalyzer) $(if $(FUZZER),-fsanitize=fuzzer-no-link) \
 	-D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' $(if $(CRASH_POINTS),-DCOFFER_CRASH_POINTS) \
 	-Ishared -Itests/support -include base/banned.h $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--as-needed,--gc-sections \
@@ -81,5 +86,153 @@ $(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=
 
 $(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(LIBS) -o $@
+
+FUZZERS := $(FUZZ_SOURCES:tests/fuzz/%.c=%)
+
+# With FUZZER=1 CC=clang a libFuzzer program, else one that replays files (tests/fuzz/replay.c).
+$(FUZZERS:%=$(BUILD)/tests/fuzz/run/%): $(BUILD)/tests/fuzz/run/%: $(BUILD)/tests/fuzz/%.o \
+		$(if $(FUZZER),,$(BUILD)/tests/fuzz/replay.o) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $(if $(FUZZER),-fsanitize=fuzzer) $^ $(LIBS) -o $@
+
+.PHONY: fuzzers objects
+fuzzers: $(FUZZERS:%=$(BUILD)/tests/fuzz/run/%)
+objects: $(LIB_OBJECTS) $(PROGRAM_SOURCES:%.c=$(BUILD)/%.o) $(CLI_SOURCES:%.c=$(BUILD)/%.o)
+
+# ---- running ----
+
+JOBS := $(shell nproc)
+ASAN := SANITIZER=address,undefined CRASH_POINTS=1
+TSAN := SANITIZER=thread
+ASAN_BUILD := build/address-undefined-crash
+TSAN_BUILD := build/thread
+export ASAN_OPTIONS ?= detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS ?= print_stacktrace=1
+export TSAN_OPTIONS ?= halt_on_error=1
+
+.PHONY: run start stop
+run: ## install what is missing, build, serve on 127.0.0.1:5921 until Ctrl-C
+	@infrastructure/scripts/install-deps.sh run
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	@exec lighttpd/coffer-serve foreground
+
+start: ## the same in the background
+	@infrastructure/scripts/install-deps.sh run
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	@lighttpd/coffer-serve start
+
+stop: ## end what start began, after requests in flight
+	@lighttpd/coffer-serve stop
+
+.PHONY: deps deps-test deps-bench
+deps: ## install what building and running needs (apt, as root or by sudo)
+	@infrastructure/scripts/install-deps.sh run
+
+deps-test: ## install what the tests need
+	@infrastructure/scripts/install-deps.sh run test
+
+deps-bench: ## install what the benchmark needs
+	@infrastructure/scripts/install-deps.sh run bench
+
+# ---- testing ----
+
+.PHONY: test unit contract fuzz fuzz-replay e2e coverage bench
+test: deps-test ## everything below but fuzz, coverage and bench
+	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay e2e
+
+unit: ## CUnit tests of each unit: as shipped, under ASan+UBSan, those with threads under TSan
+	@$(MAKE) -s -j$(JOBS) build/release/tests/unit/run
+	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/unit/run
+	@$(MAKE) -s -j$(JOBS) $(TSAN) $(TSAN_BUILD)/tests/unit/run
+	build/release/tests/unit/run
+	$(ASAN_BUILD)/tests/unit/run
+	$(TSAN_BUILD)/tests/unit/run $(TSAN_SUITES)
+
+contract: ## one suite over every storage driver, one over every metadata driver
+	@$(MAKE) -s -j$(JOBS) build/release/tests/contract/run
+	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/contract/run
+	build/release/tests/contract/run
+	$(ASAN_BUILD)/tests/contract/run
+
+fuzz: ## search with libFuzzer, FUZZ_SECONDS for each fuzzer; findings go to build/fuzz
+	@$(MAKE) -s -j$(JOBS) CC=clang FUZZER=1 SANITIZER=address,undefined fuzzers
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/support/fuzz.sh build/clang-address-undefined-fuzzer \
+		$(FUZZERS)
+
+fuzz-replay: ## the fuzzers' corpora once, under ASan+UBSan
+	@$(MAKE) -s -j$(JOBS) $(ASAN) fuzzers
+	@for name in $(FUZZERS); do \
+		$(ASAN_BUILD)/tests/fuzz/run/$$name tests/fuzz/corpus/$${name#fuzz_}; \
+	done
+
+VENV := .cache/venv
+$(VENV)/installed: tests/e2e/requirements.txt
+	@mkdir -p $(@D)
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+e2e: $(VENV)/installed ## black box through lighttpd; E2E="tests/e2e/test_x.py -k y" runs a part
+	@$(MAKE) -s -j$(JOBS) build
+	@$(MAKE) -s -j$(JOBS) CRASH_POINTS=1 build
+	$(VENV)/bin/python -B -m pytest -c tests/e2e/pytest.ini -p no:cacheprovider \
+		-n $(E2E_WORKERS) --dist loadfile $(or $(E2E),tests/e2e)
+
+coverage: ## line coverage of shared/ by unit and contract tests and corpora; at least 85 %
+	@$(MAKE) -s -j$(JOBS) COVERAGE=1 CRASH_POINTS=1 build/crash-coverage/tests/unit/run \
+		build/crash-coverage/tests/contract/run fuzzers
+	@tests/support/coverage.sh build/crash-coverage 85 $(FUZZERS)
+
+bench: deps-bench ## speed and memory beside lighttpd alone, a bare loop, and Express
+	@$(MAKE) -s -j$(JOBS) build
+	tests/bench/run
+
+# ---- keeping it in order ----
+
+C_FILES := $(wildcard shared/*/*.[ch] fcgi-apps/*.c cli/*.[ch] tests/*/*.[ch])
+TIDY_SOURCES := $(LIB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES)
+TIDY_FLAGS := -std=c17 -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
+	-include base/banned.h
+
+.PHONY: lint format tidy settings
+lint: ## layout, static analysis, layers, sizes, shell scripts, generated documentation
+	clang-format --dry-run -Werror $(C_FILES)
+	tests/support/check-layers.sh
+	tests/support/check-text.sh
+	tests/support/check-shell.sh
+	@$(MAKE) -s -j$(JOBS) build
+	tests/support/settings.sh check build/release/bin/coffer
+	@$(MAKE) -s -j$(JOBS) CC=clang objects
+	@$(MAKE) -s -j$(JOBS) ANALYZE=1 objects
+	@$(MAKE) -s -j$(JOBS) tidy
+
+TIDY_STAMPS := $(TIDY_SOURCES:%.c=build/tidy/%.stamp)
+tidy: $(TIDY_STAMPS)
+$(TIDY_STAMPS): build/tidy/%.stamp: %.c .clang-tidy $(wildcard shared/*/*.h)
+	@mkdir -p $(@D)
+	clang-tidy --quiet --warnings-as-errors='*' $< -- $(TIDY_FLAGS) 2>build/tidy/log.$$$$ \
+		|| { cat build/tidy/log.$$$$; exit 1; }; rm -f build/tidy/log.$$$$
+	@touch $@
+
+format: ## lay out all C files as .clang-format says
+	clang-format -i $(C_FILES)
+
+settings: build ## write .env.example and the settings table of docs/OPERATIONS.md
+	@tests/support/settings.sh write build/release/bin/coffer
+
+.PHONY: install clean help
+install: build ## install to PREFIX (/usr/local) below DESTDIR
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/coffer' \
+		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
+	install -m 755 $(CLI) lighttpd/coffer-serve '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/libexec/coffer'
+	install -m 644 lighttpd/*.conf '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
+	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
+
+clean: ## remove everything built
+	rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 -include $(DEPENDENCIES)

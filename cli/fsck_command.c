@@ -45,12 +45,12 @@ static int run(const struct command *command, int argc, char **argv)
     enum err_code code = files_check(&opened.files, &check, &result, &err);
     if (check.progress)
         fprintf(stderr, "\r");
-    printf("checked %" PRId64 " files, %" PRId64 " bytes: %" PRId64 " findings, %" PRId64
-           " orphans, %" PRId64 " repaired\n",
-           result.files, result.bytes, result.findings, result.orphans, result.repaired);
     command_close(&opened);
     if (code != ERR_OK)
         return command_fail(command, &err);
+    printf("checked %" PRId64 " files, %" PRId64 " bytes: %" PRId64 " findings, %" PRId64
+           " orphans, %" PRId64 " repaired\n",
+           result.files, result.bytes, result.findings, result.orphans, result.repaired);
     return result.findings > 0 ? EXIT_FAILED : EXIT_DONE;
 }
 

@@ -26,11 +26,13 @@ static int run(const struct command *command, int argc, char **argv)
     if (grace < 0)
         grace = opened.config.sweep_grace_seconds;
     enum err_code code = files_sweep(&opened.files, grace, &result, &err);
+    command_close(&opened);
+    if (code != ERR_OK)
+        return command_fail(command, &err);
     printf("expired %" PRId64 ", deleted %" PRId64 ", orphans %" PRId64 " (%" PRId64
            " bytes), requests %" PRId64 "\n",
            result.expired, result.deleted, result.orphans, result.orphan_bytes, result.requests);
-    command_close(&opened);
-    return code == ERR_OK ? EXIT_DONE : command_fail(command, &err);
+    return EXIT_DONE;
 }
 
 const struct command command_gc = {

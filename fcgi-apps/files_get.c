@@ -15,15 +15,19 @@ static enum err_code refuse_range(const struct file *file, struct err *err)
     return ERR_RANGE_NOT_SATISFIABLE;
 }
 
-static bool wants_inline(const struct request *request, const struct file *file)
+static enum err_code read_inline(const struct request *request, const struct file *file,
+                                 bool *ret_inline, struct err *err)
 {
+    static const char *const names[] = {"inline", NULL};
     struct query query;
     struct str value;
-    struct err err;
-    bool wanted = query_parse(&query, request->query, NULL, &err) == ERR_OK &&
-                  query_get(&query, "inline", &value) && str_equal(value, STR("1"));
+    enum err_code code = query_parse(&query, request->query, names, err);
+    bool given = code == ERR_OK && query_get(&query, "inline", &value);
+    if (given && !str_equal(value, STR("1")))
+        code = err_set(err, ERR_BAD_PARAMETER, "inline", "inline can only be 1.");
+    *ret_inline = given && mime_may_be_inline(file->mime);
     query_release(&query);
-    return wanted && mime_may_be_inline(file->mime);
+    return code;
 }
 
 /* 200 or 206: the gateway slices the file for a single range; for what must be sent whole it is told
@@ -71,8 +75,10 @@ static enum err_code answer_file(struct app_ctx *ctx, bool may_inline, struct er
     case CONDITION_PASS:
         break;
     }
-    bool is_inline = may_inline && wants_inline(&ctx->request, &file);
-    return answer_bytes(ctx, &file, is_inline, &validators, err);
+    bool is_inline = false;
+    if (may_inline)
+        code = read_inline(&ctx->request, &file, &is_inline, err);
+    return code == ERR_OK ? answer_bytes(ctx, &file, is_inline, &validators, err) : code;
 }
 
 static enum err_code get_file(struct app_ctx *ctx, struct err *err)
@@ -120,6 +126,7 @@ static const struct endpoint endpoints[] = {
 static const struct app files_get_app = {
     .name = "files_get",
     .workers = APP_WORKERS_DOWNLOAD,
+    .short_requests = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

@@ -29,15 +29,18 @@ static enum err_code begin_create(struct app_ctx *ctx, const char *method,
     return code == ERR_OK ? check_length(ctx, err) : code;
 }
 
-static enum err_code read_digests(const struct request *request, bool whole_body_is_file,
-                                  struct create_request *create, struct err *err)
+/* Of a PUT, every digest is the file's. Of a form, Content-Digest and Content-MD5 cover the form
+ * and Repr-Digest means the file. */
+static enum err_code read_digests(const struct request *request, struct asserted_digests *file,
+                                  struct asserted_digests *form, struct err *err)
 {
-    /* Of a form, Content-Digest covers the form; only Repr-Digest can mean the file. */
     struct str content = request_header_or_empty(request, "CONTENT_DIGEST");
     struct str md5 = request_header_or_empty(request, "CONTENT_MD5");
-    return asserted_digests_parse(&create->asserted, whole_body_is_file ? content : STR(""),
-                                  request_header_or_empty(request, "REPR_DIGEST"),
-                                  whole_body_is_file ? md5 : STR(""), err);
+    struct str repr = request_header_or_empty(request, "REPR_DIGEST");
+    if (!form)
+        return asserted_digests_parse(file, content, repr, md5, err);
+    enum err_code code = asserted_digests_parse(form, content, STR(""), md5, err);
+    return code == ERR_OK ? asserted_digests_parse(file, STR(""), repr, STR(""), err) : code;
 }
 
 static enum err_code create(struct app_ctx *ctx, struct create_request *request,
@@ -58,19 +61,35 @@ static enum err_code create(struct app_ctx *ctx, struct create_request *request,
     return code;
 }
 
+static enum err_code read_form(struct app_ctx *ctx, struct create_request *request,
+                               struct source *body, struct err *err)
+{
+    struct upload_form form = {.multipart = NULL};
+    enum err_code code =
+        upload_form_open(&form, ctx->request.content_type, body, request, err);
+    if (code == ERR_OK)
+        code = create(ctx, request, &form.file, err);
+    upload_form_close(&form);
+    return code;
+}
+
 static enum err_code post_form(struct app_ctx *ctx, struct err *err)
 {
     struct create_request request;
-    struct upload_form form = {.multipart = NULL};
+    struct asserted_digests asserted = {.has_sha256 = false};
+    struct digest_source hashed = {.sha256 = NULL};
+    struct source *body = ctx->body;
     create_request_init(&request);
     enum err_code code = begin_create(ctx, "POST", &request, err);
     if (code == ERR_OK)
-        code = read_digests(&ctx->request, false, &request, err);
+        code = read_digests(&ctx->request, &request.asserted, &asserted, err);
+    if (code == ERR_OK && (asserted.has_sha256 || asserted.has_md5)) {
+        code = digest_source_open(&hashed, ctx->body, &asserted, err);
+        body = &hashed.source;
+    }
     if (code == ERR_OK)
-        code = upload_form_open(&form, ctx->request.content_type, ctx->body, &request, err);
-    if (code == ERR_OK)
-        code = create(ctx, &request, &form.file, err);
-    upload_form_close(&form);
+        code = read_form(ctx, &request, body, err);
+    digest_source_close(&hashed);
     create_request_release(&request);
     return code;
 }
@@ -99,7 +118,7 @@ static enum err_code put_body(struct app_ctx *ctx, struct err *err)
     if (code == ERR_OK)
         code = read_name(&ctx->request, &request, err);
     if (code == ERR_OK)
-        code = read_digests(&ctx->request, true, &request, err);
+        code = read_digests(&ctx->request, &request.asserted, NULL, err);
     if (code == ERR_OK) {
         if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
             request.mime[0] = '\0';

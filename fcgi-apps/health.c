@@ -109,6 +109,7 @@ static const struct endpoint endpoints[] = {
 static const struct app health_app = {
     .name = "health",
     .workers = APP_WORKERS_OTHER,
+    .short_requests = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

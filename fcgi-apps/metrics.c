@@ -49,6 +49,7 @@ static const struct endpoint endpoints[] = {
 static const struct app metrics_app = {
     .name = "metrics",
     .workers = APP_WORKERS_OTHER,
+    .short_requests = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

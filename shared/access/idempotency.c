@@ -18,7 +18,8 @@ static bool key_is_valid(struct str key)
     for (size_t i = 0; i < key.len; i++)
         if (key.data[i] < 0x20 || key.data[i] > 0x7e)
             return false;
-    return true;
+    /* How the gateway joins a header that was sent twice. */
+    return memmem(key.data, key.len, ", ", 2) == NULL;
 }
 
 static struct str nonce_of(const struct idempotency *idempotency)
@@ -39,7 +40,7 @@ enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata
     unsigned char random[16];
     if (!key_is_valid(key))
         return err_set(err, ERR_BAD_REQUEST, "idempotency",
-                       "Idempotency-Key must be 1 to 255 printable ASCII characters.");
+                       "Idempotency-Key must be one value of 1 to 255 printable ASCII characters.");
     clock_random(clock, random, sizeof random);
     text_hex(random, sizeof random, idempotency->nonce);
     idempotency->metadata = metadata;

@@ -55,6 +55,7 @@ enum app_workers { APP_WORKERS_UPLOAD, APP_WORKERS_DOWNLOAD, APP_WORKERS_OTHER }
 struct app {
     const char *name; /* "files_get" */
     enum app_workers workers;
+    bool short_requests; /* no handler waits for a client or a sync: workers take turns */
     bool hashes_uploads; /* has a step pool */
     bool sweeps;         /* runs the periodic sweep */
     const struct endpoint *endpoints;

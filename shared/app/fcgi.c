@@ -5,13 +5,17 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "app/fcgi_head.h"
 
 #define ACCEPT_TIMEOUT_SECONDS 60
 
 struct fcgi {
     int listen_fd;
+    int fd; /* the connection */
     struct watch *watch;
     const struct clock *clock;
     FCGX_Request request;
@@ -76,18 +80,29 @@ enum fcgi_accepted fcgi_accept(struct fcgi *fcgi)
             errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
         return exhausted ? FCGI_EXHAUSTED : FCGI_NOTHING;
     }
-    fcgi->request.ipcFd = fd;
+    fcgi->fd = fd;
+    return FCGI_REQUEST;
+}
+
+bool fcgi_read(struct fcgi *fcgi)
+{
+    watch_begin(fcgi->watch, fcgi->clock, fcgi->fd);
+    atomic_store(&fcgi->watch->waiting, true);
+    if (!fcgi_head_is_sound(fcgi->fd, &fcgi->watch->timed_out)) {
+        atomic_store(&fcgi->watch->waiting, false);
+        watch_end(fcgi->watch);
+        close(fcgi->fd);
+        return false;
+    }
+    fcgi->request.ipcFd = fcgi->fd;
     fcgi->request.keepConnection = 1; /* else FCGX_Accept_r closes what it is given */
     fcgi->body_length = 0;
     fcgi->received = 0;
-    watch_begin(fcgi->watch, fcgi->clock, fd);
-    atomic_store(&fcgi->watch->waiting, true);
     int result = FCGX_Accept_r(&fcgi->request);
     atomic_store(&fcgi->watch->waiting, false);
-    if (result == 0)
-        return FCGI_REQUEST;
-    watch_end(fcgi->watch);
-    return FCGI_NOTHING;
+    if (result != 0)
+        watch_end(fcgi->watch);
+    return result == 0;
 }
 
 char *const *fcgi_environment(const struct fcgi *fcgi)
@@ -158,8 +173,18 @@ bool fcgi_send(struct fcgi *fcgi, struct str piece)
     return true;
 }
 
+/* Nothing is left to read, so closing can't reset the connection under the answer, and libfcgi's
+ * waiting for the other side to close is not needed. A request with a body keeps it. */
+static bool may_close_at_once(const struct fcgi *fcgi)
+{
+    int unread = 0;
+    return fcgi->body_length == 0 && ioctl(fcgi->fd, FIONREAD, &unread) == 0 && unread == 0;
+}
+
 void fcgi_finish(struct fcgi *fcgi)
 {
     watch_end(fcgi->watch);
+    if (may_close_at_once(fcgi))
+        FCGX_Detach(&fcgi->request);
     FCGX_Finish_r(&fcgi->request);
 }

@@ -23,13 +23,15 @@ enum err_code fcgi_open(struct fcgi **ret_fcgi, int listen_fd, struct watch *wat
 void fcgi_close(struct fcgi *fcgi);
 
 enum fcgi_accepted {
-    FCGI_REQUEST,  /* a request is there */
-    FCGI_NOTHING,  /* interrupted, or a broken connection was closed: look around, try again */
+    FCGI_REQUEST,  /* a connection is there */
+    FCGI_NOTHING,  /* interrupted: look around, try again */
     FCGI_EXHAUSTED /* no descriptor or memory to accept with: wait a little, try again */
 };
 
-/* Waits for a request and reads its variables. */
+/* Waits for a connection: FCGI_REQUEST when there is one, to be read with fcgi_read. */
 enum fcgi_accepted fcgi_accept(struct fcgi *fcgi);
+/* Reads the request's variables from the accepted connection; false when it was broken (closed). */
+bool fcgi_read(struct fcgi *fcgi);
 /* "NAME=value" … NULL; borrowed until fcgi_finish. */
 char *const *fcgi_environment(const struct fcgi *fcgi);
 /* The body: ends verified when exactly `content_length` bytes have arrived, else ERR_CLIENT_GONE or

@@ -127,6 +127,9 @@ static void answer_problem(struct app_ctx *ctx)
 
 static void write_common_headers(struct app_ctx *ctx)
 {
+    /* The gateway closes when it could not hand over the whole body: say so. */
+    if (ctx->request.content_length > ctx->received_bytes)
+        response_header_text(&ctx->response, "Connection", "close");
     char traceparent[TRACEPARENT_LENGTH + 1];
     trace_header(&ctx->trace, traceparent);
     response_header_text(&ctx->response, "X-Request-Id", ctx->trace.request_id);

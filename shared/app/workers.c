@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "app/accept_turn.h"
+
 #define WAKE_SIGNAL SIGUSR2
 #define WORKER_STACK_BYTES (256 * 1024)
 #define NS_PER_MS 1000000L
@@ -26,6 +28,7 @@ struct workers {
     struct worker *all;
     size_t count;   /* allocated */
     size_t started; /* threads */
+    struct accept_turn turn; /* of a program with short requests */
     atomic_bool stopping;
     atomic_int_fast64_t exhausted_logged_ns;
 };
@@ -67,20 +70,46 @@ static void log_exhausted(struct workers *workers)
               "no descriptor or memory to accept a connection with", NULL, 0);
 }
 
+static void serve_connection(struct worker *worker)
+{
+    if (fcgi_read(worker->fcgi))
+        serve_request(worker->workers->service, worker->fcgi, worker->watch);
+}
+
+/* Accepts one connection and serves it; false when the turn to accept went to another worker. */
+static bool accept_and_serve(struct worker *worker)
+{
+    struct workers *workers = worker->workers;
+    bool takes_turns = workers->service->app->short_requests;
+    uint64_t begun = 0;
+    bool keeps_turn = true;
+    atomic_store(&worker->accepting, true);
+    enum fcgi_accepted accepted = fcgi_accept(worker->fcgi);
+    atomic_store(&worker->accepting, false);
+    if (accepted == FCGI_REQUEST) {
+        if (takes_turns)
+            begun = accept_turn_begin(&workers->turn);
+        serve_connection(worker);
+        if (takes_turns)
+            keeps_turn = accept_turn_end(&workers->turn, begun);
+    }
+    if (accepted == FCGI_EXHAUSTED) {
+        log_exhausted(workers);
+        pause_ms(EXHAUSTED_PAUSE_MS);
+    }
+    return keeps_turn;
+}
+
 static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
     struct workers *workers = worker->workers;
+    bool has_turn = !workers->service->app->short_requests;
     while (!atomic_load(&workers->stopping)) {
-        atomic_store(&worker->accepting, true);
-        enum fcgi_accepted accepted = fcgi_accept(worker->fcgi);
-        atomic_store(&worker->accepting, false);
-        if (accepted == FCGI_REQUEST)
-            serve_request(workers->service, worker->fcgi, worker->watch);
-        if (accepted == FCGI_EXHAUSTED) {
-            log_exhausted(workers);
-            pause_ms(EXHAUSTED_PAUSE_MS);
-        }
+        if (!has_turn)
+            has_turn = accept_turn_wait(&workers->turn);
+        if (has_turn)
+            has_turn = accept_and_serve(worker);
     }
     atomic_store(&worker->running, false);
     return NULL;
@@ -120,6 +149,7 @@ enum err_code workers_open(struct workers **ret_workers, const struct service *s
         return err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "out of memory");
     workers->service = service;
     workers->count = count;
+    accept_turn_init(&workers->turn);
     workers->all = calloc(count, sizeof *workers->all);
     workers->watches = calloc(count, sizeof *workers->watches);
     if (!workers->all || !workers->watches)
@@ -169,6 +199,7 @@ static bool wait_until_gone(struct workers *workers, int64_t seconds)
 bool workers_stop(struct workers *workers, int64_t grace_seconds)
 {
     atomic_store(&workers->stopping, true);
+    accept_turn_stop(&workers->turn);
     if (!wait_until_gone(workers, grace_seconds)) {
         watchdog_end_all(workers->watchdog);
         if (!wait_until_gone(workers, LAST_CHANCE_SECONDS))
@@ -185,6 +216,7 @@ void workers_close(struct workers *workers)
     if (!workers)
         return;
     watchdog_close(workers->watchdog);
+    accept_turn_release(&workers->turn);
     for (size_t i = 0; workers->all && i < workers->count; i++)
         fcgi_close(workers->all[i].fcgi);
     free(workers->all);

@@ -44,7 +44,7 @@ static const struct err_info table[ERR_CODE_COUNT] = {
     [ERR_UPSTREAM_TIMEOUT] = ROW_5XX(504, "upstream_timeout", "Gateway Timeout"),
     [ERR_DISK_FULL] = ROW_5XX(507, "disk_full", "Insufficient Storage"),
     [ERR_CLIENT_GONE] =
-        {.status = 0, .code = "client_gone", .title = "Client Gone", .level = ERR_LEVEL_INFO},
+        {.status = 499, .code = "client_gone", .title = "Client Gone", .level = ERR_LEVEL_INFO},
     [ERR_CONFIG] = ROW_5XX(500, "internal", "Internal Server Error"),
     [ERR_EXISTS] = ROW_5XX(500, "internal", "Internal Server Error"),
     [ERR_BUSY] = ROW_5XX(500, "internal", "Internal Server Error"),

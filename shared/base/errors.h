@@ -51,7 +51,7 @@ enum err_code {
     ERR_METADATA_UNAVAILABLE,
     ERR_UPSTREAM_TIMEOUT,
     ERR_DISK_FULL,
-    /* no answer can be sent */
+    /* 499, only in logs and metrics: nobody is there to read the answer */
     ERR_CLIENT_GONE,
     /* start-up and command line only */
     ERR_CONFIG,
@@ -64,7 +64,7 @@ enum err_code {
 enum err_level { ERR_LEVEL_DEBUG, ERR_LEVEL_INFO, ERR_LEVEL_WARN, ERR_LEVEL_ERROR };
 
 struct err_info {
-    int status;          /* HTTP status; 0: no answer (client gone, start-up only) */
+    int status;          /* HTTP status */
     const char *code;    /* problem code of API.md, e.g. "file_too_large" */
     const char *title;   /* RFC 9110 reason phrase */
     enum err_level level; /* how the one log line of the request is marked */

@@ -73,19 +73,6 @@ static enum err_code describe_file(const struct files *files, const struct creat
     return ERR_OK;
 }
 
-static enum err_code check_asserted(const struct asserted_digests *asserted,
-                                    const struct upload_result *upload, struct err *err)
-{
-    if (asserted->has_sha256 &&
-        memcmp(asserted->sha256, upload->sha256, sizeof upload->sha256) != 0)
-        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
-                       "The body's SHA-256 is not the one the request asserts.");
-    if (asserted->has_md5 && memcmp(asserted->md5, upload->md5, sizeof upload->md5) != 0)
-        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
-                       "The body's MD5 is not the one the request asserts.");
-    return ERR_OK;
-}
-
 static enum err_code fingerprint_of(const struct create_request *request,
                                     const unsigned char sha256[32], char ret_fingerprint[65],
                                     struct err *err)
@@ -176,7 +163,7 @@ static enum err_code store(const struct files *files, struct create_request *req
                                                 .with_md5 = request->asserted.has_md5};
     code = upload_sink_run(&options, body, &upload, err);
     if (code == ERR_OK)
-        code = check_asserted(&request->asserted, &upload, err);
+        code = asserted_digests_check(&request->asserted, upload.sha256, upload.md5, err);
     if (code == ERR_OK)
         code = describe_file(files, request, &upload, &file, err);
     if (code == ERR_OK)

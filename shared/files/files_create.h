@@ -6,16 +6,9 @@
 #ifndef COFFER_FILES_FILES_CREATE_H
 #define COFFER_FILES_FILES_CREATE_H
 
+#include "base/digest_source.h"
 #include "base/source.h"
 #include "files/files.h"
-
-/* What the client asserted about the body. */
-struct asserted_digests {
-    bool has_sha256;
-    bool has_md5;
-    unsigned char sha256[32];
-    unsigned char md5[16];
-};
 
 struct create_request {
     const char *method;  /* part of "the same request", static text */

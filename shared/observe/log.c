@@ -15,6 +15,8 @@
 #define PROGRAM_MAX 32
 #define ENVIRONMENT_MAX 64
 #define PREFIX_BYTES 8
+#define TORN_LOOKS 10
+#define TORN_LOOK_NS 1000000L
 
 /* What a failed write left behind: nothing is known, or we know that half a line is there. */
 enum tail_state { TAIL_WHOLE, TAIL_UNKNOWN, TAIL_TORN };
@@ -75,17 +77,36 @@ static int open_socket(struct log *log, struct str path)
     return failed ? -1 : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
-static bool file_ends_in_half_a_line(const struct log *log, enum tail_state tail)
+/* Size of the file and its last byte; false when that can't be told. */
+static bool look_at_end(const struct log *log, off_t *ret_size, char *ret_last)
 {
     struct stat stat;
-    char last = '\n';
+    *ret_last = '\n';
     if (fstat(log->fd, &stat) != 0 || !S_ISREG(stat.st_mode))
-        return tail == TAIL_TORN;
-    if (stat.st_size == 0)
         return false;
-    if (pread(log->fd, &last, 1, stat.st_size - 1) != 1)
-        return tail == TAIL_TORN;
-    return last != '\n';
+    *ret_size = stat.st_size;
+    return stat.st_size == 0 || pread(log->fd, ret_last, 1, stat.st_size - 1) == 1;
+}
+
+/* A line that another program is writing right now looks torn for a moment: it is torn when the
+ * file's end stays as it is. */
+static bool file_ends_in_half_a_line(const struct log *log, enum tail_state tail)
+{
+    const struct timespec pause = {.tv_nsec = TORN_LOOK_NS};
+    off_t size = 0;
+    off_t before = -1;
+    char last;
+    for (int look = 0; look < TORN_LOOKS; look++) {
+        if (!look_at_end(log, &size, &last))
+            return tail == TAIL_TORN;
+        if (last == '\n')
+            return false;
+        if (size == before)
+            return true;
+        before = size;
+        nanosleep(&pause, NULL);
+    }
+    return false;
 }
 
 /* A full disk may have cut a line, ours or another program's. The next line then starts with a

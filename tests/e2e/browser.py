@@ -26,7 +26,10 @@ class Browser:
         self.port = free_port()
         self.process = subprocess.Popen(
             ["chromedriver", f"--port={self.port}", "--silent"],
-            env={"PATH": os.environ["PATH"], "HOME": self.home, "TMPDIR": self.home},
+            env={
+                "PATH": os.environ["PATH"], "HOME": self.home, "TMPDIR": self.home,
+                "LANG": "C.UTF-8",
+            },
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )

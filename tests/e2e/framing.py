@@ -4,6 +4,8 @@ import json
 import threading
 import time
 
+from history import objects
+from rawhttp import raw_request
 from samples import random_bytes
 
 MEMBERS = {"type", "title", "status", "detail", "code", "message", "traceId", "requestId", "ts",
@@ -27,7 +29,13 @@ def check_raw_problem(response, status, code=None):
 
 def stored(service):
     """What is there: the kept total, and files on disk."""
-    return service.get("/api/files?limit=1").json()["total"], len(service.stored_bytes())
+    return service.get("/api/files?limit=1").json()["total"], len(objects(service))
+
+
+def upload_head(name, length, *headers):
+    """The head of a PUT that promises `length` bytes."""
+    return raw_request("PUT", f"/api/files/upload/{name}",
+                       [("Content-Length", length), *headers])
 
 
 class Prober:

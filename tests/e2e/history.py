@@ -30,6 +30,18 @@ from exchanges import call, log_faults, problem_fault, upload_request
 RECOVERY_SECONDS = 10
 
 
+def objects(service):
+    """{path: size} of the bytes that are stored, or on their way to be."""
+    found = {}
+    for path in (Path(service.data_dir) / "objects").rglob("*"):
+        try:
+            if path.is_file():
+                found[path] = path.stat().st_size
+        except FileNotFoundError:
+            pass  # it went while we looked
+    return found
+
+
 def kill_now(service, program, number=signal.SIGKILL):
     """Kills what runs of a program; one that is dead already is fine. Returns the pids."""
     pids = service.pids(program)
@@ -79,14 +91,16 @@ class Load:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads = []
+        self._started = 0  # clients so far: each has names and a random sequence of its own
 
     # ---- running ----
 
     def __enter__(self):
         self._stop.clear()
-        start = len(self._threads)
-        self._threads = [threading.Thread(target=self._run, args=(start + n,), daemon=True)
-                         for n in range(self.clients)]
+        numbers = range(self._started, self._started + self.clients)
+        self._started += self.clients
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True)
+                         for number in numbers]
         for thread in self._threads:
             thread.start()
         return self
@@ -274,10 +288,9 @@ class Load:
         if collected.returncode != 0:
             self._violate("I5", f"gc ends with {collected.returncode}: {collected.stderr}")
         rows = self.list_all()
-        objects = [p for p in (Path(self.service.data_dir) / "objects").rglob("*") if p.is_file()]
-        sizes = sorted(p.stat().st_size for p in objects)
+        sizes = sorted(objects(self.service).values())
         if sizes != sorted(row["size"] for row in rows):
-            self._violate("I5", f"{len(objects)} objects with {sum(sizes)} bytes for {len(rows)} "
+            self._violate("I5", f"{len(sizes)} objects with {sum(sizes)} bytes for {len(rows)} "
                                 f"files after gc: {collected.stdout}")
         checked = self.service.coffer("fsck", check=False)
         if checked.returncode != 0:

@@ -105,7 +105,7 @@ class Model:
         file = self.visible(owner, file_id)
         if not file:
             return NOT_FOUND
-        if if_match and if_match not in ("*", file.etag, f'"v{file.version}"'):
+        if if_match and if_match not in ("*", file.etag):
             return FAILED
         if if_none_match in ("*", file.etag):
             return 304, b"", {"ETag": file.etag}

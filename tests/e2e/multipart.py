@@ -4,8 +4,8 @@ BOUNDARY = "coffer-test-boundary-7MA4YWxkTrZu0gW"
 
 
 def quote(name):
-    """A file name inside quotes, as browsers write it (HTML, multipart/form-data encoding)."""
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    """A file name inside quotes: only a quote is escaped (browsers write it as %22 instead)."""
+    return name.replace('"', '\\"')
 
 
 def part(headers, content):

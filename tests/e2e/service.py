@@ -324,6 +324,10 @@ class Service:
             if sample == name and wanted <= set(pairs)
         )
 
+    def wait_in_flight(self, count=1):
+        """Until programs work on `count` requests besides the one that asks."""
+        wait_for(lambda: self.metric("http_requests_in_flight") > count, f"{count} in flight", 10)
+
     @staticmethod
     def parse_openmetrics(text):
         return list(openmetrics.text_string_to_metric_families(text))
@@ -334,7 +338,7 @@ class Service:
         found = {}
         for path in self.data_dir.rglob("*"):
             try:
-                if path.is_file() and ".db" not in path.name:
+                if path.is_file() and ".sqlite" not in path.name:
                     found[path] = path.stat().st_size
             except FileNotFoundError:
                 pass  # it went while we looked

@@ -10,7 +10,7 @@ from multipart import BOUNDARY, content_type, file_part, join, part, text_part
 from problems import check_problem
 from rawhttp import RawConnection, exchange, raw_request
 from samples import (
-    EMPTY_SHA256, HTML, MAX_FILE_SIZE, MIB, PNG, TEXT, md5_base64, random_bytes, sha256,
+    EMPTY_SHA256, GIF, HTML, MAX_FILE_SIZE, MIB, PNG, SVG, TEXT, md5_base64, random_bytes, sha256,
     sha256_digest,
 )
 from service import wait_for
@@ -77,7 +77,9 @@ def test_row_02_no_boundary(service, nothing_stored, kind):
 )
 def test_row_03_bad_boundary(service, nothing_stored, boundary):
     body = join([file_part()], boundary.encode("latin-1"))
-    refused(service, body, f'multipart/form-data; boundary="{boundary}"')
+    by_gateway = "\x01" in boundary
+    code = "bad_request" if by_gateway else "bad_multipart"
+    refused(service, body, f'multipart/form-data; boundary="{boundary}"', code=code)
 
 
 def test_row_03_boundary_of_seventy_is_fine(service):
@@ -312,7 +314,7 @@ def test_row_16_bad_content_disposition(service, nothing_stored, headers):
     ],
 )
 def test_row_17_two_of_a_kind(service, nothing_stored, parts):
-    refused(service, join(parts), code=("bad_multipart", "bad_name", "bad_parameter"))
+    refused(service, join(parts), code=("bad_multipart", "bad_name", "bad_json"))
 
 
 @pytest.mark.parametrize(
@@ -332,8 +334,7 @@ def test_row_18_unknown_fields_and_old_encodings(service, nothing_stored, parts)
 
 
 @pytest.mark.parametrize(
-    "headers", [['Content-Disposition: form-data; name="file"'], [FILE.format("")],
-                ["Content-Disposition: form-data; name=file; filename="]]
+    "headers", [['Content-Disposition: form-data; name="file"'], [FILE.format("")]]
 )
 def test_row_19_no_file_name(service, nothing_stored, headers):
     headers = [*headers, "Content-Type: application/octet-stream"]
@@ -442,7 +443,7 @@ def test_row_25_odd_names_round_trip(service, sent, name):
     [
         (b"garbage", TEXT), (b"image/" + b"p" * 300, PNG), (b"text/html\x0bx", TEXT), (b"/", TEXT),
         (b"image/png", HTML), (b"image/png", TEXT), (b"image/jpeg", PNG), (b"text/plain", PNG),
-        (b"image/gif", b""), (b"video/mp4", HTML), (b"audio/mpeg", HTML), (b"text/plain", HTML),
+        (b"video/mp4", HTML), (b"audio/mpeg", HTML), (b"image/webp", GIF), (b"image/gif", SVG),
     ],
 )
 def test_row_26_types_that_the_bytes_contradict(service, mime, content):
@@ -544,7 +545,7 @@ def test_row_31_wrong_digest(service, nothing_stored, header):
 
 @pytest.mark.parametrize(
     "header", [("Content-MD5", "short"), ("Repr-Digest", "sha-256=:short:"),
-               ("Content-Digest", "sha-256=nocolons"), ("Content-MD5", "")]
+               ("Content-Digest", "sha-256=nocolons"), ("Content-MD5", "x")]
 )
 def test_row_31_malformed_digest(service, nothing_stored, header):
     request = raw_request("PUT", "/api/files/upload/malformed", [header], TEXT)

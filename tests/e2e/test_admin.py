@@ -97,10 +97,10 @@ def test_init_makes_and_keeps(service, tmp_path):
     first = service.coffer("init", DATA_DIR=str(data))
     assert "ready" in first.stderr
     assert oct(data.stat().st_mode)[-3:] in ("700", "750")
-    before = {path: path.stat().st_ino for path in data.rglob("*") if ".db" not in path.name}
+    before = {path: path.stat().st_ino for path in data.rglob("*") if ".sqlite" not in path.name}
     second = service.coffer("init", DATA_DIR=str(data))
     assert not second.stdout and not second.stderr
-    after = {path: path.stat().st_ino for path in data.rglob("*") if ".db" not in path.name}
+    after = {path: path.stat().st_ino for path in data.rglob("*") if ".sqlite" not in path.name}
     assert before == after
 
 
@@ -297,7 +297,7 @@ def test_gc_takes_expired_files_and_leaves_uploads_in_progress(damaged):
     request = raw_request("PUT", "/api/files/upload/slow.bin", [], b"s" * 600_000)
     with RawConnection(damaged) as connection:
         connection.send(request[:-10])
-        wait_for(lambda: len(damaged.stored_bytes()) > 1, "the upload has begun", 10)
+        damaged.wait_in_flight()
         swept = damaged.coffer("gc", "--grace", "0").stdout
         assert "expired 1" in swept
         assert not stored.exists()

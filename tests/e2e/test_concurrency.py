@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from exchanges import call, problem_fault, upload_request
-from framing import Prober, check_raw_problem
-from history import RECOVERY_SECONDS, Load, kill_now
+from framing import Prober, check_raw_problem, upload_head
+from history import RECOVERY_SECONDS, Load, kill_now, objects
 from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes, sha256, unique
 from service import wait_for
@@ -41,12 +41,11 @@ def trickle(connections, stop):
         stop.wait(0.25)
 
 
-@pytest.mark.parametrize("route", ["upload", "pipe"])
-def test_200_slow_uploads(start_service, route):
+def test_200_slow_uploads(start_service):
     """Normal requests stay under a second meanwhile, and the minimum rate ends the slow ones."""
     service = start_service(BODY_IDLE_SECONDS=5)
-    before = len(service.stored_bytes())
-    head = raw_request("PUT", f"/api/files/{route}/slow", [("Content-Length", 1_000_000)])
+    before = len(objects(service))
+    head = upload_head("slow", 1_000_000)
     connections = [RawConnection(service, timeout=30) for _ in range(200)]
     stop = threading.Event()
     alive = list(connections)
@@ -75,7 +74,27 @@ def test_200_slow_uploads(start_service, route):
             check_raw_problem(answer, 408, "request_timeout")
     wait_for(lambda: service.metric("http_requests_in_flight") <= 1, "no worker is held")
     # The prober's file and the quick uploads, nothing else.
-    wait_for(lambda: len(service.stored_bytes()) == before + uploads + 1, "nothing of them stored")
+    wait_for(lambda: len(objects(service)) == before + uploads + 1, "nothing of them stored")
+
+
+def test_200_slow_uploads_by_the_pipe_route(start_service):
+    """The gateway spools them: no program waits, and others stay fast."""
+    service = start_service()
+    head = raw_request("PUT", "/api/files/pipe/slow", [("Content-Length", 1_000_000)])
+    connections = [RawConnection(service) for _ in range(200)]
+    stop = threading.Event()
+    for connection in connections:
+        connection.send(head, b"first bytes")
+    sender = threading.Thread(target=trickle, args=(list(connections), stop))
+    with Prober(service) as prober:
+        sender.start()
+        wait_for(lambda: prober.count >= 60, "others are served", 30)
+        assert service.metric("http_requests_in_flight") <= 3, "programs wait for slow clients"
+        stop.set()
+    sender.join()
+    prober.verify()
+    for connection in connections:
+        connection.close()
 
 
 def test_slow_readers_of_a_large_file(service):
@@ -166,7 +185,7 @@ def test_64_clients_race_one_key_over_kills(start_service):
     assert all(answer.status == 201 for answer in answers), "a client never knew"
     check_one_file(service, name, answers, content)
     assert service.coffer("gc", "--grace", "0").returncode == 0
-    assert len(service.stored_bytes()) == 1
+    assert len(objects(service)) == 1
 
 
 def test_key_is_free_ten_seconds_after_a_crash(start_service):

@@ -1,6 +1,7 @@
 """What every answer carries: request id, trace, problem bodies, Allow, CORS, Host and Origin."""
 
 import re
+import time
 
 import pytest
 
@@ -274,3 +275,36 @@ def test_no_answer_names_the_software_or_a_path(service):
         assert "lighttpd" not in answer.headers.get("Server", "").lower()
         assert str(service.data_dir) not in answer.text
         assert "X-Sendfile" not in answer.headers
+
+
+EARLY = [
+    ("PUT", "/api/files/upload/a%00b", {}, 400),
+    ("POST", "/api/files/upload", {"Content-Type": "text/plain"}, 415),
+    ("POST", "/api/files/upload", {"Content-Type": "multipart/form-data"}, 400),
+    ("PUT", "/api/files/upload/x", {"Origin": "https://evil.example"}, 403),
+    ("PUT", "/api/files/upload/x", {"Idempotency-Key": "k" * 256}, 400),
+    ("PUT", "/api/files/upload/x", {"Content-MD5": "bad"}, 400),
+    ("DELETE", "/api/files/upload/x", {}, 405),
+    ("PUT", "/api/files/upload/x", {"Content-Length": "52428801"}, 413),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), EARLY)
+@pytest.mark.parametrize("size", [1000, 300_000])
+def test_early_answers_keep_or_announce(service, method, path, headers, status, size):
+    """An answer given before the body was read says that the connection ends, or it goes on."""
+    from rawhttp import RawConnection
+
+    length = int(headers.get("Content-Length", size))
+    headers = [*{**headers, "Content-Length": length}.items()]
+    for pause in (0, 0.002, 0.01):
+        with RawConnection(service) as connection:
+            connection.send(raw_request(method, path, headers))
+            time.sleep(pause)
+            connection.send_as_taken(b"x" * min(size, length))
+            answer = connection.read(method)
+            assert answer.status == status
+            if answer.header("connection") == "close":
+                continue
+            assert length == size and connection.send_as_taken(raw_request("GET", "/live"))
+            assert connection.read().status == 200, "closed, and not a word about it"

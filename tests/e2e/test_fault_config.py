@@ -11,6 +11,7 @@ import tempfile
 
 import pytest
 
+from history import objects
 from service import Service, wait_for
 
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",
@@ -189,7 +190,7 @@ def test_f29_missing_database_beside_objects(stored):
     for extra in path.parent.glob(path.name + "*"):
         extra.unlink()
     one_line(refused(stored))
-    assert len(stored.stored_bytes()) == 1, "the bytes are gone"
+    assert len(objects(stored)) == 1, "the bytes are gone"
 
 
 @pytest.mark.parametrize("change", ["empty", "short", "gone"])

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from exchanges import call, upload_request
-from history import RECOVERY_SECONDS, Load, kill_now
+from history import RECOVERY_SECONDS, Load, kill_now, objects
 from samples import random_bytes, sha256, unique
 from service import REPOSITORY, wait_for
 
@@ -16,10 +16,11 @@ UPLOAD_POINTS = ("put.begun", "put.first_write", "put.written", "put.synced", "p
                  "put.dir_synced", "insert.before_commit", "insert.committed",
                  "upload.before_reply")
 DELETE_POINTS = ("delete.before_commit", "delete.committed", "remove.before_unlink",
-                 "remove.unlinked", "delete.before_reply")
+                 "remove.unlinked", "remove.before_commit", "remove.committed",
+                 "delete.before_reply")
 # From these points on the change is committed, whatever the client was told.
 COMMITTED = ("insert.committed", "upload.before_reply", "delete.committed", "remove.before_unlink",
-             "remove.unlinked", "delete.before_reply")
+             "remove.unlinked", "remove.before_commit", "remove.committed", "delete.before_reply")
 
 
 class Trap:
@@ -132,7 +133,7 @@ def test_f1_batch_delete_killed_after_its_commit(start_service, tmp_path):
     for each in ids:
         assert until_answered(trap, ("GET", f"/api/files/{each}")).status == 404
     assert trap.service.coffer("gc", "--grace", "0").returncode == 0
-    wait_for(lambda: not trap.service.stored_bytes(), "the bytes are swept")
+    wait_for(lambda: not objects(trap.service), "the bytes are swept")
 
 
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from exchanges import call, problem_fault, upload_request
-from history import RECOVERY_SECONDS, Load
+from history import RECOVERY_SECONDS, Load, objects
 from mounts import ReadOnly, Tmpfs
 from problems import check_problem
 from samples import MIB, random_bytes, sha256, unique
@@ -54,7 +54,7 @@ def check_readable(service, kept):
 
 def settled(service, expected):
     """No bytes but those of so many files."""
-    return len(service.stored_bytes()) == expected
+    return len(objects(service)) == expected
 
 
 # ---- F17: no space for data ----
@@ -367,7 +367,7 @@ def test_f20_object_replaced_by_a_link(start_service, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"another's")
     made = service.create(b"my bytes!")
-    path = next(iter(service.stored_bytes()))
+    path = next(iter(objects(service)))
     path.unlink()
     path.symlink_to(secret)
     for url in (f"/api/files/{made['id']}", f"/api/files/{made['id']}/download"):
@@ -384,7 +384,7 @@ def test_f20_folder_replaced_by_a_link(start_service, tmp_path, part):
     service = start_service()
     service.expect_5xx = service.expect_damage = True
     made = service.create(b"stored")
-    path = next(iter(service.stored_bytes()))
+    path = next(iter(objects(service)))
     folder = service.data_dir / "objects" if part == "objects" else path.parent
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)

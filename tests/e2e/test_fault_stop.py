@@ -159,13 +159,13 @@ def test_f6_a_thousand_stops_racing_accept(direct):
 
 
 def wait_until_serving(process):
-    """Until the program has blocked SIGTERM: from there on a stop is its own to handle."""
-    def blocked():
+    """Until the program handles SIGTERM: from there on a stop is its own affair."""
+    def handled():
         assert process.poll() is None, process.stderr.read()
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in status.splitlines() if line.startswith("SigBlk"))
+        line = next(line for line in status.splitlines() if line.startswith("SigCgt"))
         return int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1
-    wait_for(blocked, "the program handles SIGTERM", 10, 0.001)
+    wait_for(handled, "the program handles SIGTERM", 10, 0.001)
 
 
 def test_f6_hangup_reopens_the_log(direct, tmp_path):

@@ -5,17 +5,11 @@ import time
 
 import pytest
 
-from framing import check_raw_problem, stored
+from framing import check_raw_problem, stored, upload_head
 from multipart import encode_multipart
 from rawhttp import RawConnection, exchange, raw_request
 from samples import random_bytes, sha256, unique
 from service import Service, wait_for
-
-
-def upload_head(name, length, *headers):
-    """The head of a PUT that promises `length` bytes."""
-    return raw_request("PUT", f"/api/files/upload/{name}",
-                       [("Content-Length", length), *headers])
 
 
 def request_in_pieces(service, *pieces, method="GET"):

@@ -151,7 +151,7 @@ def test_printable_keys(service, value):
     check_problem(other, 422, "idempotency_mismatch")
 
 
-@pytest.mark.parametrize("value", [b"", b"k" * 256, b"a\x01b", "ä".encode(), b"a\x7f", b"\tk\x00"])
+@pytest.mark.parametrize("value", [b"k" * 256, b"a\x01b", "ä".encode(), b"a\x7f", b"\tk\x00"])
 def test_bad_keys(service, value):
     from rawhttp import exchange, raw_request
 

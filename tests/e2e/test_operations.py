@@ -42,7 +42,8 @@ def test_store_that_is_away_is_not_ready_and_comes_back(start_service):
     file = service.create(b"kept")
     away = service.folder / "away"
     service.data_dir.rename(away)
-    answer = wait_for(lambda: (a := service.get("/ready")).status_code == 503 and a, "unready", 10)
+    wait_for(lambda: service.get("/ready").status_code == 503, "not ready", 10)
+    answer = service.get("/ready")
     assert answer.headers["Content-Type"].split(";")[0] in (
         "application/problem+json", "application/json",
     )
@@ -66,7 +67,7 @@ def test_vanished_data_dir_is_not_made_anew_by_a_restart(start_service):
     service.launch()
     wait_for(lambda: service.process.poll() is not None or service_is_unready(service),
              "refuses or stays unready", 20)
-    assert not list(service.data_dir.glob("**/*.db"))
+    assert not list(service.data_dir.glob("**/*.sqlite"))
 
 
 def service_is_unready(service):

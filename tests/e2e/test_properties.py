@@ -1,7 +1,8 @@
 """Properties over random files, at least 100 examples each."""
 
 import hashlib
-import unicodedata
+import re
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given, settings
@@ -135,15 +136,13 @@ def test_the_real_limit(service):
 @given(name=NAMES)
 @settings(max_examples=200)
 def test_names_round_trip(service, name):
-    from urllib.parse import quote, unquote
-    import re
-
-    by_form = service.create(b"n", name.replace('"', "'"))
-    assert by_form["originalName"] == name.replace('"', "'")
+    by_form = service.create(b"n", name)
+    assert by_form["originalName"] == name
     response = service.put(f"/api/files/upload/{quote(name, safe='')}", data=b"n")
     assert response.status_code == 201, response.text
     file = response.json()
     assert file["originalName"] == name
+    service.patch(f"/api/files/{by_form['id']}", json={"originalName": "between"})
     patched = service.patch(f"/api/files/{by_form['id']}", json={"originalName": name})
     assert patched.status_code == 200 and patched.json()["originalName"] == name
     disposition = service.head(f"/api/files/{file['id']}").headers["Content-Disposition"]
@@ -154,7 +153,6 @@ def test_names_round_trip(service, name):
     assert {file["id"], by_form["id"]} <= {found["id"] for found in page["files"]}
     for each in (file["id"], by_form["id"]):
         service.delete(f"/api/files/{each}")
-    assert unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", file["originalName"])
 
 
 @given(metadata=METADATA, patch=st.dictionaries(TEXTS, st.none() | TEXTS, max_size=5))

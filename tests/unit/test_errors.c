@@ -51,7 +51,7 @@ TEST(errors, table_says_what_the_contract_says)
          "Service Unavailable"},
         {"upstream", ERR_UPSTREAM_TIMEOUT, 504, "upstream_timeout", "Gateway Timeout"},
         {"disk full", ERR_DISK_FULL, 507, "disk_full", "Insufficient Storage"},
-        {"client gone", ERR_CLIENT_GONE, 0, "client_gone", "Client Gone"},
+        {"client gone", ERR_CLIENT_GONE, 499, "client_gone", "Client Gone"},
         {"config", ERR_CONFIG, 500, "internal", "Internal Server Error"},
         {"exists", ERR_EXISTS, 500, "internal", "Internal Server Error"},
         {"busy", ERR_BUSY, 500, "internal", "Internal Server Error"},

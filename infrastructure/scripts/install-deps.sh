@@ -1,0 +1,77 @@
+#!/bin/sh
+# Installs the Debian packages that Coffer needs, those that are missing only.
+#     install-deps.sh [run] [test] [bench]
+set -eu
+
+run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-dev libssl-dev
+    libmagic-dev util-linux'
+test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
+    python3-venv curl git chromium chromium-driver'
+bench_packages='lighttpd-mod-webdav wrk nodejs npm'
+
+wanted=''
+for set in "${@:-run}"; do
+    case $set in
+    run) wanted="$wanted $run_packages" ;;
+    test) wanted="$wanted $test_packages" ;;
+    bench) wanted="$wanted $bench_packages" ;;
+    *)
+        echo "usage: install-deps.sh [run] [test] [bench]" >&2
+        exit 2
+        ;;
+    esac
+done
+
+if ! command -v dpkg-query >/dev/null; then
+    # shellcheck disable=SC2086 # a list of words
+    echo "not a Debian system: these packages are needed:" $wanted >&2
+    exit 0
+fi
+
+# shellcheck disable=SC2086
+have=$(dpkg-query -W -f '${db:Status-Status}=${Package}\n' $wanted 2>/dev/null || true)
+missing=''
+for package in $wanted; do
+    case "
+$have
+" in
+    *"
+installed=$package
+"*) ;;
+    *) missing="$missing $package" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -eq 0 ]; then
+    as_root=''
+elif command -v sudo >/dev/null; then
+    as_root='sudo'
+else
+    echo "these packages are missing, and neither root nor sudo is at hand: apt-get install$missing" >&2
+    exit 1
+fi
+
+echo "installing:$missing"
+# Debian's lighttpd package starts a server of its own on port 80: not wanted here.
+policy=/usr/sbin/policy-rc.d
+case $missing in
+*' lighttpd'*)
+    if [ ! -e "$policy" ]; then
+        trap '$as_root rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+        $as_root chmod 755 "$policy"
+    fi
+    ;;
+esac
+$as_root apt-get -qq update
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
+    -o Dpkg::Use-Pty=0 install $missing >/dev/null
+case $missing in
+*' lighttpd'*)
+    if [ -d /run/systemd/system ]; then
+        $as_root systemctl disable --quiet lighttpd
+    fi
+    ;;
+esac

@@ -1,0 +1,118 @@
+#include "app/fcgi_head.h"
+
+#include <stdint.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* https://fastcgi-archives.github.io/FastCGI_Specification.html §3.3, §3.4, §8 */
+enum { VERSION = 1, TYPE_BEGIN = 1, TYPE_PARAMS = 4, ROLE_RESPONDER = 1 };
+#define RETRY_NS 1000000L
+
+enum { HEADER_BYTES = 8, BEGIN_BYTES = 8, LONG_LENGTH = 0x80 };
+
+struct reader {
+    const unsigned char *at;
+    size_t left;
+};
+
+struct record {
+    int type;
+    struct reader content;
+};
+
+static bool take(struct reader *reader, size_t len, const unsigned char **ret_bytes)
+{
+    if (reader->left < len)
+        return false;
+    *ret_bytes = reader->at;
+    reader->at += len;
+    reader->left -= len;
+    return true;
+}
+
+/* A record that has not arrived whole is incomplete, another version is bad. */
+static enum fcgi_head take_record(struct reader *reader, struct record *ret_record)
+{
+    const unsigned char *header;
+    const unsigned char *padding;
+    if (!take(reader, HEADER_BYTES, &header))
+        return FCGI_HEAD_INCOMPLETE;
+    if (header[0] != VERSION)
+        return FCGI_HEAD_BAD;
+    struct reader content = {NULL, (size_t)header[4] << 8 | header[5]};
+    if (!take(reader, content.left, &content.at) || !take(reader, header[6], &padding))
+        return FCGI_HEAD_INCOMPLETE;
+    *ret_record = (struct record){header[1], content};
+    return FCGI_HEAD_SOUND;
+}
+
+/* One byte, or four when its high bit is set. */
+static bool take_length(struct reader *reader, size_t *ret_length)
+{
+    const unsigned char *bytes;
+    if (!take(reader, 1, &bytes))
+        return false;
+    *ret_length = bytes[0];
+    if (bytes[0] < LONG_LENGTH)
+        return true;
+    size_t high = bytes[0] & (LONG_LENGTH - 1);
+    if (!take(reader, 3, &bytes))
+        return false;
+    *ret_length = high << 24 | (size_t)bytes[0] << 16 | (size_t)bytes[1] << 8 | bytes[2];
+    return true;
+}
+
+static bool pairs_are_sound(struct reader pairs)
+{
+    const unsigned char *unused;
+    size_t name_len;
+    size_t value_len;
+    while (pairs.left > 0)
+        if (!take_length(&pairs, &name_len) || !take_length(&pairs, &value_len) ||
+            !take(&pairs, name_len, &unused) || !take(&pairs, value_len, &unused))
+            return false;
+    return true;
+}
+
+static bool is_begin(const struct record *record)
+{
+    return record->type == TYPE_BEGIN && record->content.left == BEGIN_BYTES &&
+           record->content.at[0] == 0 && record->content.at[1] == ROLE_RESPONDER;
+}
+
+enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len)
+{
+    struct reader reader = {head, len};
+    struct record record;
+    enum fcgi_head judgement = take_record(&reader, &record);
+    if (judgement == FCGI_HEAD_SOUND && !is_begin(&record))
+        return FCGI_HEAD_BAD;
+    while (judgement == FCGI_HEAD_SOUND) {
+        judgement = take_record(&reader, &record);
+        if (judgement != FCGI_HEAD_SOUND)
+            break;
+        if (record.type != TYPE_PARAMS || !pairs_are_sound(record.content))
+            return FCGI_HEAD_BAD;
+        if (record.content.left == 0)
+            break;
+    }
+    return judgement;
+}
+
+bool fcgi_head_is_sound(int fd, const atomic_bool *timed_out)
+{
+    static const struct timespec pause = {.tv_nsec = RETRY_NS};
+    unsigned char head[FCGI_HEAD_MAX];
+    while (!atomic_load(timed_out)) {
+        ssize_t len = recv(fd, head, sizeof head, MSG_PEEK);
+        if (len <= 0)
+            return false;
+        enum fcgi_head judgement = fcgi_head_check(head, (size_t)len);
+        if (judgement != FCGI_HEAD_INCOMPLETE)
+            return judgement == FCGI_HEAD_SOUND;
+        if ((size_t)len == sizeof head)
+            return false;
+        nanosleep(&pause, NULL); /* no gateway writes it in pieces; there is no wait for "more" */
+    }
+    return false;
+}

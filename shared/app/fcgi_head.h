@@ -1,0 +1,23 @@
+/*
+ * The head of a FastCGI request, looked at before libfcgi reads it: libfcgi 2.4.2 ends the program
+ * on lengths that overflow (CVE-2025-23016). The head must be what a gateway sends: one begin
+ * record of the responder role and the variables up to their empty record, no pair cut by a record,
+ * FCGI_HEAD_MAX bytes at most. A gateway sends it in one write.
+ */
+#ifndef COFFER_APP_FCGI_HEAD_H
+#define COFFER_APP_FCGI_HEAD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define FCGI_HEAD_MAX (24 * 1024) /* 8 KiB of request headers, each escaped once, and our own */
+
+enum fcgi_head { FCGI_HEAD_SOUND, FCGI_HEAD_INCOMPLETE, FCGI_HEAD_BAD };
+
+/* Judges the first `len` bytes of a connection. */
+enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len);
+/* Waits for the head and judges it without taking it; gives up when *timed_out is set. */
+bool fcgi_head_is_sound(int fd, const atomic_bool *timed_out);
+
+#endif

@@ -1,0 +1,203 @@
+/* Requests with an Idempotency-Key. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "contract_metadata.h"
+
+#define NOW STORE_NOW_MS
+
+static enum err_code begin(struct metadata *metadata, const char *key, const char *nonce,
+                           int64_t now_ms, struct idempotency_record *record)
+{
+    struct err err;
+    return metadata_idempotency_begin(metadata, STR("alice"), str_of(key), str_of(nonce), now_ms,
+                                      now_ms + 1000, record, &err);
+}
+
+/* The state of a begin, or -1. */
+static int begin_state(struct metadata *metadata, const char *key, const char *nonce,
+                       int64_t now_ms)
+{
+    struct idempotency_record record;
+    idempotency_record_init(&record);
+    int state = begin(metadata, key, nonce, now_ms, &record) == ERR_OK ? (int)record.state : -1;
+    idempotency_record_release(&record);
+    return state;
+}
+
+static struct idempotency_answer answer_of(const char *key, const char *nonce)
+{
+    return (struct idempotency_answer){.owner = STR("alice"),
+                                       .key = str_of(key),
+                                       .nonce = str_of(nonce),
+                                       .fingerprint = STR("f00d"),
+                                       .status = 201,
+                                       .location = STR("/api/files/x"),
+                                       .etag = STR("\"v1\""),
+                                       .body = STR("{\"id\":1}")};
+}
+
+CONTRACT(a_key_is_started_running_done)
+{
+    struct err err;
+    struct idempotency_record record;
+    struct idempotency_answer answer = answer_of("k", "one");
+    idempotency_record_init(&record);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 999), IDEMPOTENCY_RUNNING);
+    CHECK_INT_ROW(label, begin_state(metadata, "K", "two", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &answer, NOW + 10, &err), ERR_OK,
+                  &err);
+    CHECK_INT_ROW(label, begin(metadata, "k", "two", NOW + 20, &record), ERR_OK);
+    CHECK_INT_ROW(label, record.state, IDEMPOTENCY_DONE);
+    CHECK_INT_ROW(label, record.status, 201);
+    CHECK_STR_ROW(label, str_of(record.fingerprint), "f00d");
+    CHECK_STR_ROW(label, buf_str(&record.location), "/api/files/x");
+    CHECK_STR_ROW(label, buf_str(&record.etag), "\"v1\"");
+    CHECK_STR_ROW(label, buf_str(&record.body), "{\"id\":1}");
+    idempotency_record_release(&record);
+    CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &answer, NOW + 30, &err),
+                  ERR_CONFLICT, &err);
+}
+
+CONTRACT(a_key_is_its_owners)
+{
+    struct err err;
+    struct idempotency_record record;
+    idempotency_record_init(&record);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label,
+                  metadata_idempotency_begin(metadata, STR("bob"), STR("k"), STR("two"), NOW,
+                                             NOW + 1000, &record, &err),
+                  ERR_OK, &err);
+    CHECK_INT_ROW(label, record.state, IDEMPOTENCY_STARTED);
+    idempotency_record_release(&record);
+}
+
+CONTRACT(a_lease_runs_out_and_is_lost_to_who_takes_it)
+{
+    struct err err;
+    struct idempotency_answer late = answer_of("k", "one");
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label,
+                  metadata_idempotency_renew(metadata, STR("alice"), STR("k"), STR("one"),
+                                             NOW + 3000, &err),
+                  ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 2999), IDEMPOTENCY_RUNNING);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 3000), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label,
+                  metadata_idempotency_renew(metadata, STR("alice"), STR("k"), STR("one"),
+                                             NOW + 9000, &err),
+                  ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &late, NOW, &err), ERR_CONFLICT,
+                  &err);
+    CHECK_ERR_ROW(label,
+                  metadata_idempotency_release(metadata, STR("alice"), STR("k"), STR("one"), &err),
+                  ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "three", NOW + 3500), IDEMPOTENCY_RUNNING);
+}
+
+CONTRACT(a_released_key_is_free_and_a_finished_one_is_not)
+{
+    struct err err;
+    struct idempotency_answer answer = answer_of("k", "two");
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label,
+                  metadata_idempotency_release(metadata, STR("alice"), STR("k"), STR("one"), &err),
+                  ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &answer, NOW, &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label,
+                  metadata_idempotency_release(metadata, STR("alice"), STR("k"), STR("two"), &err),
+                  ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "three", NOW), IDEMPOTENCY_DONE);
+}
+
+CONTRACT(an_answer_is_kept_a_day)
+{
+    struct err err;
+    int purged = 0;
+    struct idempotency_answer answer = answer_of("k", "one");
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &answer, NOW, &err), ERR_OK, &err);
+    int64_t last = NOW + LIMIT_IDEMPOTENCY_KEEP_MS - 1;
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", last), IDEMPOTENCY_DONE);
+    CHECK_ERR_ROW(label, metadata_purge_requests(metadata, last, &purged, &err), ERR_OK, &err);
+    CHECK_INT_ROW(label, purged, 0);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", last + 1), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "other", "two", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_purge_requests(metadata, last + 1, &purged, &err), ERR_OK, &err);
+    CHECK_INT_ROW(label, purged, 1);
+}
+
+CONTRACT(an_answer_stands_and_falls_with_its_change)
+{
+    struct err err;
+    struct file file;
+    struct file back;
+    struct idempotency_answer foreign = answer_of("k", "stranger");
+    struct idempotency_answer ours = answer_of("k", "one");
+    store_file(&file, 1, "alice");
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &foreign, &err), ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_file_get(metadata, file.id, NOW, &back, &err), ERR_NOT_FOUND,
+                  &err);
+    CHECK_INT_ROW(label, kept_total(metadata, "", NOW), 0);
+    CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &ours, &err), ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 1), IDEMPOTENCY_DONE);
+    ours = answer_of("u", "one");
+    file.version = 2;
+    snprintf(file.name, sizeof file.name, "renamed");
+    CHECK_ERR_ROW(label, metadata_file_update(metadata, &file, 1, &ours, &err), ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_file_get(metadata, file.id, NOW, &back, &err), ERR_OK, &err);
+    CHECK_STR_ROW(label, str_of(back.name), "file-1");
+    CHECK_INT_ROW(label, begin_state(metadata, "u", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_file_update(metadata, &file, 1, &ours, &err), ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "u", "two", NOW), IDEMPOTENCY_DONE);
+}
+
+struct race {
+    struct metadata *metadata;
+    atomic_int started;
+    atomic_int running;
+    atomic_int done;
+    atomic_int failed;
+};
+
+/* As a client that tries again: one makes the file, the others get its answer or wait. */
+static void race_for_key(void *context, int index)
+{
+    struct race *race = context;
+    struct err err;
+    struct file file;
+    char nonce[16];
+    snprintf(nonce, sizeof nonce, "n%d", index);
+    switch (begin_state(race->metadata, "k", nonce, NOW)) {
+    case IDEMPOTENCY_STARTED: {
+        struct idempotency_answer answer = answer_of("k", nonce);
+        store_file(&file, index, "alice");
+        bool inserted = metadata_file_insert(race->metadata, &file, &answer, &err) == ERR_OK;
+        atomic_fetch_add(inserted ? &race->started : &race->failed, 1);
+        break;
+    }
+    case IDEMPOTENCY_RUNNING:
+        atomic_fetch_add(&race->running, 1);
+        break;
+    case IDEMPOTENCY_DONE:
+        atomic_fetch_add(&race->done, 1);
+        break;
+    default:
+        atomic_fetch_add(&race->failed, 1);
+    }
+}
+
+CONTRACT(sixty_four_racers_for_a_key_make_one_file)
+{
+    struct race race = {.metadata = metadata};
+    store_threads(64, race_for_key, &race);
+    CHECK_INT_ROW(label, race.started, 1);
+    CHECK_INT_ROW(label, race.running + race.done, 63);
+    CHECK_INT_ROW(label, race.failed, 0);
+    CHECK_INT_ROW(label, kept_total(metadata, "alice", NOW), 1);
+}
