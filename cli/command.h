@@ -44,7 +44,7 @@ int command_misuse(const struct command *command, const char *message);
 
 /* Options "--name value" and flags "--name", each at most once, and words. */
 struct command_option {
-    const char *name;  /* "--owner" */
+    const char *name; /* "--owner" */
     bool is_flag;
     const char *value; /* set when given; a flag's is "1" */
 };
@@ -55,7 +55,6 @@ struct command_line {
     size_t word_count;
 };
 /* Reads argv[1…] into *line, whose options are set before. False after telling what is wrong. */
-bool command_parse(const struct command *command, int argc, char **argv,
-                   struct command_line *line);
+bool command_parse(const struct command *command, int argc, char **argv, struct command_line *line);
 
 #endif

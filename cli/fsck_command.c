@@ -22,8 +22,8 @@ static void print_progress(void *context, const struct check_result *result)
 {
     (void)context;
     if (result->files % PROGRESS_EVERY == 0)
-        fprintf(stderr, "\r%" PRId64 " files, %" PRId64 " MiB, %" PRId64 " findings",
-                result->files, result->bytes >> 20, result->findings);
+        fprintf(stderr, "\r%" PRId64 " files, %" PRId64 " MiB, %" PRId64 " findings", result->files,
+                result->bytes >> 20, result->findings);
 }
 
 static int run(const struct command *command, int argc, char **argv)

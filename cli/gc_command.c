@@ -18,8 +18,7 @@ static int run(const struct command *command, int argc, char **argv)
         return EXIT_USAGE;
     if (line.word_count > 0)
         return command_misuse(command, "it takes no words");
-    if (options[0].value &&
-        !text_parse_int(str_of(options[0].value), 0, GRACE_MAX_SECONDS, &grace))
+    if (options[0].value && !text_parse_int(str_of(options[0].value), 0, GRACE_MAX_SECONDS, &grace))
         return command_misuse(command, "--grace takes seconds");
     if (!command_open(&opened))
         return EXIT_FAILED;

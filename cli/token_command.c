@@ -46,8 +46,7 @@ static int create_token(const struct command *command, const struct files *files
         return command_misuse(command, "--scope takes read, write, admin, separated by commas");
     if (!options[2].value || !parse_duration(options[2].value, &seconds))
         return command_misuse(command, "--expires takes a time like 90d, 12h, 30m, or never");
-    int64_t expires_ms =
-        seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
+    int64_t expires_ms = seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
     token_make(files->clock, str_of(owner), scopes, expires_ms, &token, text);
     if (metadata_token_insert(files->metadata, &token, &err) != ERR_OK)
         return command_fail(command, &err);

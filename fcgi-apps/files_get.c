@@ -30,8 +30,8 @@ static enum err_code read_inline(const struct request *request, const struct fil
     return code;
 }
 
-/* 200 or 206: the gateway slices the file for a single range; for what must be sent whole it is told
- * not to. */
+/* 200 or 206: the gateway slices the file for a single range; for what must be sent whole it is
+ * told not to. */
 static enum err_code answer_bytes(struct app_ctx *ctx, const struct file *file, bool is_inline,
                                   const struct validators *validators, struct err *err)
 {

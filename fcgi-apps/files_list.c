@@ -1,11 +1,11 @@
 /* GET /api/files (API.md). */
-#include "app/app.h"
 #include "files/files_list.h"
+#include "app/app.h"
 
 static enum err_code get_list(struct app_ctx *ctx, struct err *err)
 {
-    enum err_code code = files_list(ctx->files, &ctx->principal, ctx->request.query,
-                                    &ctx->response.body, err);
+    enum err_code code =
+        files_list(ctx->files, &ctx->principal, ctx->request.query, &ctx->response.body, err);
     if (code == ERR_OK)
         app_answer_json(ctx, 200);
     return code;

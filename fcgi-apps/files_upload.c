@@ -1,8 +1,8 @@
 /* POST /api/files/upload, PUT /api/files/upload/{name}, PUT /api/files/pipe/{name} (API.md). */
 #include "app/app.h"
+#include "base/text.h"
 #include "files/files_create.h"
 #include "files/upload_form.h"
-#include "base/text.h"
 
 /* The gateway says CONTENT_LENGTH=0 also when the client sent none: look at what was sent. */
 static enum err_code check_length(const struct app_ctx *ctx, struct err *err)
@@ -65,8 +65,7 @@ static enum err_code read_form(struct app_ctx *ctx, struct create_request *reque
                                struct source *body, struct err *err)
 {
     struct upload_form form = {.multipart = NULL};
-    enum err_code code =
-        upload_form_open(&form, ctx->request.content_type, body, request, err);
+    enum err_code code = upload_form_open(&form, ctx->request.content_type, body, request, err);
     if (code == ERR_OK)
         code = create(ctx, request, &form.file, err);
     upload_form_close(&form);
@@ -123,8 +122,7 @@ static enum err_code put_body(struct app_ctx *ctx, struct err *err)
         if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
             request.mime[0] = '\0';
         if (ctx->request.content_length > ctx->files->config->max_file_size) {
-            code = err_set(err, ERR_FILE_TOO_LARGE, "upload",
-                           "The file is larger than %lld bytes.",
+            code = err_set(err, ERR_FILE_TOO_LARGE, "upload", "The file is larger than %lld bytes.",
                            (long long)ctx->files->config->max_file_size);
             err_detail(err, "limit", ctx->files->config->max_file_size);
         }

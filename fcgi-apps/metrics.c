@@ -1,8 +1,8 @@
 /* /metrics and /api/metrics (API.md, "Operations"): every program of this node, from the shared
  * segment. */
+#include "observe/metrics.h"
 #include "app/app.h"
 #include "base/address.h"
-#include "observe/metrics.h"
 
 #define METRICS_MAX (8 * 1024 * 1024)
 
@@ -10,10 +10,8 @@ static enum err_code authorize(const struct app_ctx *ctx, struct err *err)
 {
     const struct config *config = ctx->files->config;
     /* AUTH_MODE=none makes everyone an admin, but nobody shows a token. */
-    bool admin_token =
-        config->auth_mode != AUTH_MODE_NONE && principal_is_admin(&ctx->principal);
-    if (admin_token ||
-        address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
+    bool admin_token = config->auth_mode != AUTH_MODE_NONE && principal_is_admin(&ctx->principal);
+    if (admin_token || address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
         return ERR_OK;
     if (ctx->principal.anonymous)
         return err_set(err, ERR_UNAUTHORIZED, "metrics",

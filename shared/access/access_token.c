@@ -28,9 +28,8 @@ void token_make(const struct clock *clock, struct str owner, unsigned scopes, in
 {
     unsigned char secret[TOKEN_SECRET_BYTES];
     struct buf text;
-    *ret_token = (struct token){.scopes = scopes,
-                                .created_ms = clock_wall_ms(clock),
-                                .expires_ms = expires_ms};
+    *ret_token = (struct token){
+        .scopes = scopes, .created_ms = clock_wall_ms(clock), .expires_ms = expires_ms};
     if (!str_copy(ret_token->owner, sizeof ret_token->owner, owner))
         ret_token->owner[0] = '\0';
     make_id(clock, ret_token->id);

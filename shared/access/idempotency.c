@@ -49,9 +49,9 @@ enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata
     idempotency->key = key;
 
     int64_t now_ms = clock_wall_ms(clock);
-    enum err_code code = metadata_idempotency_begin(metadata, owner, key, nonce_of(idempotency),
-                                                    now_ms, now_ms + LIMIT_IDEMPOTENCY_LEASE_MS,
-                                                    &idempotency->record, err);
+    enum err_code code =
+        metadata_idempotency_begin(metadata, owner, key, nonce_of(idempotency), now_ms,
+                                   now_ms + LIMIT_IDEMPOTENCY_LEASE_MS, &idempotency->record, err);
     if (code != ERR_OK)
         return code;
     if (idempotency->record.state == IDEMPOTENCY_RUNNING)

@@ -33,8 +33,8 @@ enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata
 /* Prolongs the lease when that is due; called while waiting for the client. */
 enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err) ERR_MUST_CHECK;
 /* ERR_IDEMPOTENCY_MISMATCH when the stored answer belongs to another request. Only with replay. */
-enum err_code idempotency_match(const struct idempotency *idempotency,
-                                const char fingerprint[65], struct err *err) ERR_MUST_CHECK;
+enum err_code idempotency_match(const struct idempotency *idempotency, const char fingerprint[65],
+                                struct err *err) ERR_MUST_CHECK;
 /* The answer to store with the change; NULL when the request has no key. The result is *answer,
  * which borrows everything. */
 const struct idempotency_answer *idempotency_answer_of(const struct idempotency *idempotency,

@@ -25,8 +25,8 @@ static bool host_is_allowed(const struct config *config, struct str host)
 {
     struct str name = host_name(host);
     return str_equal_nocase(name, STR("localhost")) ||
-           address_in_list(STR("127.0.0.0/8,::1"), name) ||
-           list_has(config->allowed_hosts, host) || list_has(config->allowed_hosts, name);
+           address_in_list(STR("127.0.0.0/8,::1"), name) || list_has(config->allowed_hosts, host) ||
+           list_has(config->allowed_hosts, name);
 }
 
 /* Is the origin "http(s)://" followed by exactly the Host of the request? */

@@ -73,8 +73,8 @@ bool principal_is_admin(const struct principal *principal)
 static enum err_code require_owner(const struct principal *principal, const struct file *file,
                                    struct err *err)
 {
-    bool visible = file && (principal_is_admin(principal) ||
-                            strcmp(file->owner, principal->owner) == 0);
+    bool visible =
+        file && (principal_is_admin(principal) || strcmp(file->owner, principal->owner) == 0);
     return visible ? ERR_OK : err_set(err, ERR_NOT_FOUND, "authorize", "There is no such file.");
 }
 

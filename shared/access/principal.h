@@ -21,8 +21,8 @@ struct principal {
  * anonymous. ERR_UNAUTHORIZED for anything but one valid token in force. */
 enum err_code principal_authenticate(struct principal *ret_principal, const struct config *config,
                                      struct metadata *metadata, const struct clock *clock,
-                                     bool given, struct str authorization, struct err *err)
-    ERR_MUST_CHECK;
+                                     bool given, struct str authorization,
+                                     struct err *err) ERR_MUST_CHECK;
 
 /* ERR_UNAUTHORIZED for an anonymous principal, ERR_FORBIDDEN when `scope` is lacking. */
 enum err_code principal_require(const struct principal *principal, enum token_scope scope,

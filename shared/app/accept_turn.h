@@ -20,7 +20,7 @@ struct accept_turn {
     pthread_mutex_t mutex;
     pthread_cond_t followers; /* wait to become the watcher */
     pthread_cond_t watcher;
-    bool held;                /* guarded by mutex, as is what follows */
+    bool held; /* guarded by mutex, as is what follows */
     bool watched;
     bool stopping;
     _Atomic uint64_t state;

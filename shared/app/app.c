@@ -34,9 +34,8 @@ static unsigned outcome_of(enum err_code code)
 {
     if (code == ERR_OK)
         return OUTCOME_OK;
-    return err_info(code)->status < 500 || code == ERR_EXISTS || code == ERR_BUSY
-               ? OUTCOME_REFUSED
-               : OUTCOME_ERROR;
+    return err_info(code)->status < 500 || code == ERR_EXISTS || code == ERR_BUSY ? OUTCOME_REFUSED
+                                                                                  : OUTCOME_ERROR;
 }
 
 static void observe_storage(void *context, unsigned driver, enum storage_operation operation,
@@ -92,8 +91,8 @@ static enum err_code open_drivers(struct process *process, struct err *err)
     enum err_code code = storage_open(&process->storage, &process->config, &clock_system,
                                       observe_storage, process->metrics, err);
     if (code == ERR_OK)
-        code = metadata_open(&process->metadata, &process->config, &clock_system,
-                             observe_metadata, process->metrics, err);
+        code = metadata_open(&process->metadata, &process->config, &clock_system, observe_metadata,
+                             process->metrics, err);
     if (code == ERR_OK && process->app->hashes_uploads)
         code = step_pool_open(&process->step_pool, step_threads(), err);
     process->service = (struct service){

@@ -33,14 +33,14 @@ struct app_ctx {
     int64_t received_bytes; /* of the body */
     int64_t started_ns;     /* steady time of the request */
     int64_t process_started_ns;
-    struct err err;         /* why the request failed, for the log line */
+    struct err err; /* why the request failed, for the log line */
 };
 
 typedef enum err_code app_handler(struct app_ctx *ctx, struct err *err);
 
 enum endpoint_flags {
-    ENDPOINT_OPEN = 1,        /* no credentials are read: health, metrics, gateway errors */
-    ENDPOINT_IDEMPOTENT = 2,  /* honours Idempotency-Key; needs credentials */
+    ENDPOINT_OPEN = 1,       /* no credentials are read: health, metrics, gateway errors */
+    ENDPOINT_IDEMPOTENT = 2, /* honours Idempotency-Key; needs credentials */
 };
 
 struct endpoint {

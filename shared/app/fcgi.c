@@ -76,8 +76,7 @@ enum fcgi_accepted fcgi_accept(struct fcgi *fcgi)
 {
     int fd = accept4(fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
-        bool exhausted =
-            errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+        bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
         return exhausted ? FCGI_EXHAUSTED : FCGI_NOTHING;
     }
     fcgi->fd = fd;

@@ -18,9 +18,9 @@ enum err_code app_read_json(struct app_ctx *ctx, const char *other_type, struct 
                             struct err *err)
 {
     char type[LIMIT_MIME_BYTES + 1];
-    bool known = media_type_parse(ctx->request.content_type, type, sizeof type) &&
-                 (strcmp(type, "application/json") == 0 ||
-                  (other_type && strcmp(type, other_type) == 0));
+    bool known =
+        media_type_parse(ctx->request.content_type, type, sizeof type) &&
+        (strcmp(type, "application/json") == 0 || (other_type && strcmp(type, other_type) == 0));
     if (!known)
         return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "body", "The body must be %s%s%s.",
                        "application/json", other_type ? " or " : "", other_type ? other_type : "");

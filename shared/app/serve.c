@@ -51,7 +51,7 @@ static enum err_code authenticate(struct app_ctx *ctx, struct err *err)
     enum err_code code =
         principal_authenticate(&ctx->principal, ctx->files->config, ctx->files->metadata,
                                ctx->files->clock, given, authorization, err);
-    unsigned outcome = code != ERR_OK ? AUTH_REJECTED
+    unsigned outcome = code != ERR_OK             ? AUTH_REJECTED
                        : ctx->principal.anonymous ? AUTH_ANONYMOUS
                                                   : AUTH_ACCEPTED;
     if (code == ERR_OK || code == ERR_UNAUTHORIZED)
@@ -59,8 +59,7 @@ static enum err_code authenticate(struct app_ctx *ctx, struct err *err)
     return code;
 }
 
-static enum err_code take_idempotency_key(struct app_ctx *ctx, struct watch *watch,
-                                          struct err *err)
+static enum err_code take_idempotency_key(struct app_ctx *ctx, struct watch *watch, struct err *err)
 {
     struct str key;
     if (!request_header(&ctx->request, "IDEMPOTENCY_KEY", &key))

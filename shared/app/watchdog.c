@@ -113,8 +113,8 @@ enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct config 
     struct watchdog *watchdog = calloc(1, sizeof *watchdog);
     if (!watchdog)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "watchdog", "out of memory");
-    *watchdog = (struct watchdog){
-        .config = config, .clock = clock, .watches = watches, .count = count};
+    *watchdog =
+        (struct watchdog){.config = config, .clock = clock, .watches = watches, .count = count};
     init_watches(watches, count);
     pthread_mutex_init(&watchdog->mutex, NULL);
     pthread_condattr_init(&attributes);

@@ -25,7 +25,7 @@ struct watch {
     atomic_bool timed_out;           /* the watchdog ended it */
     int64_t window_start_ns;         /* of the minimum rate; watchdog only */
     int64_t window_received;
-    int64_t progress_ns;             /* when `received` was last seen to grow */
+    int64_t progress_ns; /* when `received` was last seen to grow */
     int64_t progress_received;
 };
 

@@ -26,8 +26,8 @@ struct workers {
     struct watchdog *watchdog;
     struct watch *watches;
     struct worker *all;
-    size_t count;   /* allocated */
-    size_t started; /* threads */
+    size_t count;            /* allocated */
+    size_t started;          /* threads */
     struct accept_turn turn; /* of a program with short requests */
     atomic_bool stopping;
     atomic_int_fast64_t exhausted_logged_ns;
@@ -169,7 +169,8 @@ enum err_code workers_open(struct workers **ret_workers, const struct service *s
 }
 
 /* Wakes those that wait for a connection; returns how many workers still run. The signal can come
- * between a worker's look at `stopping` and its accept4, so it is sent again until they are gone. */
+ * between a worker's look at `stopping` and its accept4, so it is sent again until they are gone.
+ */
 static size_t wake_workers(struct workers *workers)
 {
     size_t running = 0;

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct clock {
-    int64_t (*wall_ms)(const struct clock *clock);  /* ms since 1970, UTC */
+    int64_t (*wall_ms)(const struct clock *clock);   /* ms since 1970, UTC */
     int64_t (*steady_ns)(const struct clock *clock); /* ns, never goes back: for durations */
     void (*random)(const struct clock *clock, void *target, size_t len);
 };

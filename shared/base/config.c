@@ -158,8 +158,8 @@ static enum err_code read_path(const struct setting *setting, struct str value, 
     /* The current folder is part of the path by now. */
     code = check_path_characters(setting, buf_str(&path), err);
     if (code == ERR_OK && path.len == 0)
-        code = err_set(err, ERR_CONFIG, OPERATION, "%s must not be the root folder.",
-                       setting->name);
+        code =
+            err_set(err, ERR_CONFIG, OPERATION, "%s must not be the root folder.", setting->name);
     if (code == ERR_OK && (path.failed || !str_copy(target, CONFIG_TEXT_SIZE, buf_str(&path))))
         code = err_set(err, ERR_CONFIG, OPERATION, "%s must not be longer than %d bytes.",
                        setting->name, CONFIG_TEXT_SIZE - 1);

@@ -3,11 +3,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROW_4XX(http_status, problem_code, reason) \
-    {.status = (http_status), .code = (problem_code), .title = (reason), .level = ERR_LEVEL_INFO}
-#define ROW_5XX(http_status, problem_code, reason)                                               \
-    {.status = (http_status), .code = (problem_code), .title = (reason), .level = ERR_LEVEL_ERROR, \
-     .report = true}
+#define ROW_4XX(http_status, problem_code, reason)                          \
+    {                                                                       \
+        .status = (http_status), .code = (problem_code), .title = (reason), \
+        .level = ERR_LEVEL_INFO                                             \
+    }
+#define ROW_5XX(http_status, problem_code, reason)                          \
+    {                                                                       \
+        .status = (http_status), .code = (problem_code), .title = (reason), \
+        .level = ERR_LEVEL_ERROR, .report = true                            \
+    }
 
 static const struct err_info table[ERR_CODE_COUNT] = {
     [ERR_OK] = {.status = 200, .code = "ok", .title = "OK", .level = ERR_LEVEL_INFO},
@@ -43,8 +48,10 @@ static const struct err_info table[ERR_CODE_COUNT] = {
     [ERR_METADATA_UNAVAILABLE] = ROW_5XX(503, "metadata_unavailable", "Service Unavailable"),
     [ERR_UPSTREAM_TIMEOUT] = ROW_5XX(504, "upstream_timeout", "Gateway Timeout"),
     [ERR_DISK_FULL] = ROW_5XX(507, "disk_full", "Insufficient Storage"),
-    [ERR_CLIENT_GONE] =
-        {.status = 499, .code = "client_gone", .title = "Client Gone", .level = ERR_LEVEL_INFO},
+    [ERR_CLIENT_GONE] = {.status = 499,
+                         .code = "client_gone",
+                         .title = "Client Gone",
+                         .level = ERR_LEVEL_INFO},
     [ERR_CONFIG] = ROW_5XX(500, "internal", "Internal Server Error"),
     [ERR_EXISTS] = ROW_5XX(500, "internal", "Internal Server Error"),
     [ERR_BUSY] = ROW_5XX(500, "internal", "Internal Server Error"),

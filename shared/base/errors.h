@@ -64,11 +64,11 @@ enum err_code {
 enum err_level { ERR_LEVEL_DEBUG, ERR_LEVEL_INFO, ERR_LEVEL_WARN, ERR_LEVEL_ERROR };
 
 struct err_info {
-    int status;          /* HTTP status */
-    const char *code;    /* problem code of API.md, e.g. "file_too_large" */
-    const char *title;   /* RFC 9110 reason phrase */
+    int status;           /* HTTP status */
+    const char *code;     /* problem code of API.md, e.g. "file_too_large" */
+    const char *title;    /* RFC 9110 reason phrase */
     enum err_level level; /* how the one log line of the request is marked */
-    bool report;         /* goes to the error tracker */
+    bool report;          /* goes to the error tracker */
 };
 
 #define ERR_MESSAGE_MAX 240
@@ -80,7 +80,7 @@ struct err {
     const char *operation;   /* static text: what was tried, e.g. "fsync" */
     const char *detail_name; /* static text or NULL: member of the problem's "details" */
     int64_t detail_value;
-    bool internal;           /* message is for the log only; the client gets a general text */
+    bool internal;                 /* message is for the log only; the client gets a general text */
     char message[ERR_MESSAGE_MAX]; /* one sentence; no path, SQL or secret unless `internal` */
 };
 

@@ -2,15 +2,15 @@
 #ifndef COFFER_BASE_LIMITS_H
 #define COFFER_BASE_LIMITS_H
 
-#define LIMIT_NAME_BYTES 255          /* originalName */
-#define LIMIT_OWNER_BYTES 128         /* owner */
-#define LIMIT_MIME_BYTES 255          /* mimeType */
-#define LIMIT_METADATA_BYTES 4096     /* metadata as compact JSON */
-#define LIMIT_KEY_BYTES 128           /* storage key */
+#define LIMIT_NAME_BYTES 255      /* originalName */
+#define LIMIT_OWNER_BYTES 128     /* owner */
+#define LIMIT_MIME_BYTES 255      /* mimeType */
+#define LIMIT_METADATA_BYTES 4096 /* metadata as compact JSON */
+#define LIMIT_KEY_BYTES 128       /* storage key */
 #define LIMIT_BUCKET_BYTES 63
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
 #define LIMIT_REQUEST_ID_BYTES 64
-#define LIMIT_HEADERS 64              /* request headers a program looks at */
+#define LIMIT_HEADERS 64 /* request headers a program looks at */
 #define LIMIT_QUERY_BYTES 8192
 #define LIMIT_QUERY_PARAMETERS 32
 #define LIMIT_JSON_BODY_BYTES (64 * 1024)
@@ -19,20 +19,20 @@
 #define LIMIT_EXPIRES_IN_SECONDS 315360000
 #define LIMIT_PAGE 1000
 #define LIMIT_OFFSET 10000
-#define LIMIT_COUNT 10000             /* a filtered total is counted up to here */
+#define LIMIT_COUNT 10000 /* a filtered total is counted up to here */
 #define LIMIT_BATCH_IDS 1000
 
 /* multipart/form-data, ABUSE rows 1–25 */
-#define LIMIT_BOUNDARY_BYTES 70       /* RFC 2046 §5.1.1 */
+#define LIMIT_BOUNDARY_BYTES 70 /* RFC 2046 §5.1.1 */
 #define LIMIT_PARTS 16
 #define LIMIT_PART_HEADERS 8
-#define LIMIT_PART_HEADER_BYTES 4096  /* all headers of one part */
-#define LIMIT_PREAMBLE_BYTES 1024     /* also the epilogue */
+#define LIMIT_PART_HEADER_BYTES 4096 /* all headers of one part */
+#define LIMIT_PREAMBLE_BYTES 1024    /* also the epilogue */
 #define LIMIT_TEXT_PART_BYTES 8192
 
-#define LIMIT_SOCKET_PATH_BYTES 107   /* sun_path of Linux, without the NUL */
+#define LIMIT_SOCKET_PATH_BYTES 107 /* sun_path of Linux, without the NUL */
 
-#define LIMIT_IO_BUFFER (256 * 1024)  /* one step of streaming, bytes */
+#define LIMIT_IO_BUFFER (256 * 1024) /* one step of streaming, bytes */
 
 #define LIMIT_IDEMPOTENCY_LEASE_MS 8000
 #define LIMIT_IDEMPOTENCY_RENEW_MS 2500

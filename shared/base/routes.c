@@ -11,8 +11,7 @@ static const struct route_info routes[ROUTE_COUNT] = {
     [ROUTE_UPLOAD_NAME] = {"/api/files/upload/:name", WITH_OPTIONS(METHOD_PUT)},
     [ROUTE_PIPE_NAME] = {"/api/files/pipe/:name", WITH_OPTIONS(METHOD_PUT)},
     [ROUTE_BATCH_DELETE] = {"/api/files/delete", WITH_OPTIONS(METHOD_POST)},
-    [ROUTE_FILE] = {"/api/files/:id",
-                    READ | METHOD_BIT(METHOD_PATCH) | METHOD_BIT(METHOD_DELETE)},
+    [ROUTE_FILE] = {"/api/files/:id", READ | METHOD_BIT(METHOD_PATCH) | METHOD_BIT(METHOD_DELETE)},
     [ROUTE_FILE_DOWNLOAD] = {"/api/files/:id/download", READ},
     [ROUTE_FILE_META] = {"/api/files/:id/meta", READ},
     [ROUTE_LIVE] = {"/live", READ},
@@ -25,8 +24,8 @@ static const struct route_info routes[ROUTE_COUNT] = {
 };
 
 static const char *const method_names[METHOD_COUNT] = {
-    [METHOD_GET] = "GET",       [METHOD_HEAD] = "HEAD",       [METHOD_POST] = "POST",
-    [METHOD_PUT] = "PUT",       [METHOD_PATCH] = "PATCH",     [METHOD_DELETE] = "DELETE",
+    [METHOD_GET] = "GET",         [METHOD_HEAD] = "HEAD",   [METHOD_POST] = "POST",
+    [METHOD_PUT] = "PUT",         [METHOD_PATCH] = "PATCH", [METHOD_DELETE] = "DELETE",
     [METHOD_OPTIONS] = "OPTIONS", [METHOD_OTHER] = "OTHER",
 };
 

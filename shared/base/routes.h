@@ -23,21 +23,21 @@ enum http_method {
 #define METHOD_BIT(method) (1u << (method))
 
 enum route {
-    ROUTE_FILES,          /* /api/files */
-    ROUTE_UPLOAD,         /* /api/files/upload */
-    ROUTE_UPLOAD_NAME,    /* /api/files/upload/:name */
-    ROUTE_PIPE_NAME,      /* /api/files/pipe/:name */
-    ROUTE_BATCH_DELETE,   /* /api/files/delete */
-    ROUTE_FILE,           /* /api/files/:id */
-    ROUTE_FILE_DOWNLOAD,  /* /api/files/:id/download */
-    ROUTE_FILE_META,      /* /api/files/:id/meta */
-    ROUTE_LIVE,           /* /live and /api/health/live */
-    ROUTE_READY,          /* /ready and /api/health/ready */
-    ROUTE_HEALTH,         /* /health and /api/health */
+    ROUTE_FILES,           /* /api/files */
+    ROUTE_UPLOAD,          /* /api/files/upload */
+    ROUTE_UPLOAD_NAME,     /* /api/files/upload/:name */
+    ROUTE_PIPE_NAME,       /* /api/files/pipe/:name */
+    ROUTE_BATCH_DELETE,    /* /api/files/delete */
+    ROUTE_FILE,            /* /api/files/:id */
+    ROUTE_FILE_DOWNLOAD,   /* /api/files/:id/download */
+    ROUTE_FILE_META,       /* /api/files/:id/meta */
+    ROUTE_LIVE,            /* /live and /api/health/live */
+    ROUTE_READY,           /* /ready and /api/health/ready */
+    ROUTE_HEALTH,          /* /health and /api/health */
     ROUTE_GATEWAY_METRICS, /* /metrics */
-    ROUTE_METRICS,        /* /api/metrics */
-    ROUTE_ERROR,          /* /-/error, lighttpd's error handler */
-    ROUTE_UNKNOWN,        /* anything else */
+    ROUTE_METRICS,         /* /api/metrics */
+    ROUTE_ERROR,           /* /-/error, lighttpd's error handler */
+    ROUTE_UNKNOWN,         /* anything else */
     ROUTE_COUNT
 };
 

@@ -41,7 +41,7 @@ struct buf {
     char *data; /* NUL-terminated as soon as anything was appended; owned */
     size_t len; /* bytes, without the NUL */
     size_t cap;
-    size_t max; /* bytes that may be held, without the NUL */
+    size_t max;  /* bytes that may be held, without the NUL */
     bool failed; /* an append passed max, or memory ran out; what was held stays */
 };
 

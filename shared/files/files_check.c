@@ -12,8 +12,8 @@ struct check {
     unsigned char *buffer; /* LIMIT_IO_BUFFER bytes */
 };
 
-static void report(const struct check *check, enum check_kind kind, const char *id,
-                   const char *key, const char *text)
+static void report(const struct check *check, enum check_kind kind, const char *id, const char *key,
+                   const char *text)
 {
     const struct check_finding finding = {kind, id, key, text};
     if (kind == CHECK_ORPHAN)
@@ -29,8 +29,7 @@ static enum err_code hash_object(struct check *check, struct storage_get *get,
     size_t len = 0;
     int64_t size = 0;
     do {
-        enum err_code code =
-            storage_get_read(get, check->buffer, LIMIT_IO_BUFFER, &len, err);
+        enum err_code code = storage_get_read(get, check->buffer, LIMIT_IO_BUFFER, &len, err);
         if (code != ERR_OK)
             return code;
         digest_update(digest, check->buffer, len);

@@ -20,14 +20,14 @@ enum check_kind {
 
 struct check_finding {
     enum check_kind kind;
-    const char *id;  /* of the row, or "" */
-    const char *key; /* storage key, or "" */
+    const char *id;   /* of the row, or "" */
+    const char *key;  /* storage key, or "" */
     const char *text; /* one sentence */
 };
 
 struct check_result {
-    int64_t files;   /* rows verified */
-    int64_t bytes;   /* bytes hashed */
+    int64_t files;    /* rows verified */
+    int64_t bytes;    /* bytes hashed */
     int64_t findings; /* those that are no orphans */
     int64_t orphans;
     int64_t repaired;
@@ -35,7 +35,7 @@ struct check_result {
 
 struct check_options {
     bool repair;
-    void (*found)(void *context, const struct check_finding *finding); /* for each finding */
+    void (*found)(void *context, const struct check_finding *finding);  /* for each finding */
     void (*progress)(void *context, const struct check_result *result); /* after each row */
     void *context;
 };

@@ -80,7 +80,7 @@ static enum err_code fingerprint_of(const struct create_request *request,
     char fields[64];
     snprintf(fields, sizeof fields, "%d %" PRId64, (int)request->visibility, request->expires_in);
     const struct str parts[] = {
-        str_of(request->method), str_of(request->route),    str_of(request->name),
+        str_of(request->method), str_of(request->route),      str_of(request->name),
         str_of(fields),          buf_str(&request->metadata), {(const char *)sha256, 32},
     };
     return idempotency_fingerprint(parts, sizeof parts / sizeof *parts, ret_fingerprint, err);
@@ -152,8 +152,7 @@ static enum err_code store(const struct files *files, struct create_request *req
     struct upload_result upload;
     struct file file = {0};
     make_key(files->clock, file.key);
-    enum err_code code =
-        storage_put_begin(files->storage, file.key, request->size_hint, &put, err);
+    enum err_code code = storage_put_begin(files->storage, file.key, request->size_hint, &put, err);
     if (code != ERR_OK)
         return code;
     const struct upload_sink_options options = {.put = put,

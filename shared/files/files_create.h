@@ -11,15 +11,15 @@
 #include "files/files.h"
 
 struct create_request {
-    const char *method;  /* part of "the same request", static text */
-    const char *route;   /* the route's template, static text */
+    const char *method; /* part of "the same request", static text */
+    const char *route;  /* the route's template, static text */
     const struct principal *principal;
     char name[LIMIT_NAME_BYTES + 1]; /* checked */
     char mime[LIMIT_MIME_BYTES + 1]; /* declared; "" when none or garbage */
-    struct buf metadata;  /* compact JSON object; empty: {} */
+    struct buf metadata;             /* compact JSON object; empty: {} */
     enum visibility visibility;
-    int64_t expires_in;   /* seconds; 0: never */
-    int64_t size_hint;    /* bytes of the body, or -1 */
+    int64_t expires_in; /* seconds; 0: never */
+    int64_t size_hint;  /* bytes of the body, or -1 */
     struct asserted_digests asserted;
     struct idempotency *idempotency;
 };
@@ -44,8 +44,8 @@ void create_answer_release(struct create_answer *answer);
  * ERR_IDEMPOTENCY_MISMATCH, ERR_DISK_FULL, ERR_STORAGE_UNAVAILABLE, ERR_METADATA_UNAVAILABLE, and
  * what the source says; after any of them nothing is stored (or the sweep takes it). */
 enum err_code files_create(const struct files *files, struct create_request *request,
-                           struct source *body, struct create_answer *ret_answer, struct err *err)
-    ERR_MUST_CHECK;
+                           struct source *body, struct create_answer *ret_answer,
+                           struct err *err) ERR_MUST_CHECK;
 
 /* Reads Content-Digest or Repr-Digest (RFC 9530, sha-256 only; others are ignored) and
  * Content-MD5 (RFC 1864). ERR_BAD_REQUEST when malformed. Empty slices: not sent. */

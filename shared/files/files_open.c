@@ -46,12 +46,12 @@ enum err_code files_locate(const struct files *files, const struct file *file, s
     if (code == ERR_NOT_FOUND || code == ERR_STORAGE) {
         /* A delete may have won between the row and the bytes. */
         struct file again;
-        code = metadata_file_get(files->metadata, file->id, clock_wall_ms(files->clock), &again,
-                                 err);
+        code =
+            metadata_file_get(files->metadata, file->id, clock_wall_ms(files->clock), &again, err);
         if (code == ERR_OK)
-            code = err_set_internal(err, ERR_INTERNAL, 0, "locate",
-                                    "the bytes of file %s are missing or have another size",
-                                    file->id);
+            code =
+                err_set_internal(err, ERR_INTERNAL, 0, "locate",
+                                 "the bytes of file %s are missing or have another size", file->id);
         else if (code == ERR_NOT_FOUND)
             code = err_set(err, ERR_NOT_FOUND, "locate", "There is no such file.");
     }

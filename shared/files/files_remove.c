@@ -125,8 +125,8 @@ static enum err_code look_up(const struct files *files, const struct principal *
     for (size_t i = 0; i < batch->count; i++) {
         struct batch_item *item = &batch->items[i];
         item->result = files_open_to_change(files, principal, str_of(item->text), &file, err);
-        bool judged = item->result == ERR_OK || item->result == ERR_NOT_FOUND ||
-                      item->result == ERR_BAD_ID;
+        bool judged =
+            item->result == ERR_OK || item->result == ERR_NOT_FOUND || item->result == ERR_BAD_ID;
         if (!judged)
             return item->result;
         if (item->result == ERR_OK) {
@@ -151,9 +151,8 @@ static enum err_code mark_found(const struct files *files, struct batch *batch, 
     }
     if (found == 0)
         return ERR_OK;
-    enum err_code code =
-        metadata_file_mark_deleted(files->metadata, ids, versions, found, STR(""),
-                                   clock_wall_ms(files->clock), results, err);
+    enum err_code code = metadata_file_mark_deleted(files->metadata, ids, versions, found, STR(""),
+                                                    clock_wall_ms(files->clock), results, err);
     for (size_t i = 0, at = 0; code == ERR_OK && i < batch->count; i++)
         if (batch->items[i].result == ERR_OK)
             batch->items[i].result = results[at++];
@@ -213,8 +212,8 @@ static enum err_code store_answer(const struct files *files, struct idempotency 
         .fingerprint = str_of(fingerprint), .status = 200, .body = buf_str(out)};
     if (!idempotency_answer_of(idempotency, &stored))
         return ERR_OK;
-    enum err_code code = metadata_idempotency_finish(files->metadata, &stored,
-                                                     clock_wall_ms(files->clock), err);
+    enum err_code code =
+        metadata_idempotency_finish(files->metadata, &stored, clock_wall_ms(files->clock), err);
     if (code == ERR_OK)
         idempotency->finished = true;
     return code;

@@ -12,8 +12,8 @@
  * ERR_PRECONDITION_FAILED, and those of files_open_to_change; of two at once one gets
  * ERR_NOT_FOUND. */
 enum err_code files_remove(const struct files *files, const struct principal *principal,
-                           const struct request *request, char ret_id[ID_SIZE], struct err *err)
-    ERR_MUST_CHECK;
+                           const struct request *request, char ret_id[ID_SIZE],
+                           struct err *err) ERR_MUST_CHECK;
 
 /* POST /api/files/delete: judges each id of the JSON body by itself and writes the answer as JSON
  * into `out` (or, when *ret_replayed, leaves it in the Idempotency-Key's record). */

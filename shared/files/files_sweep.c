@@ -31,8 +31,8 @@ static enum err_code sweep_expired(const struct files *files, struct sweep_resul
 {
     int marked = 0;
     do {
-        enum err_code code = metadata_mark_expired(
-            files->metadata, clock_wall_ms(files->clock), SWEEP_BATCH, &marked, err);
+        enum err_code code = metadata_mark_expired(files->metadata, clock_wall_ms(files->clock),
+                                                   SWEEP_BATCH, &marked, err);
         if (code != ERR_OK)
             return code;
         result->expired += marked;

@@ -10,11 +10,11 @@
 #include "files/files.h"
 
 struct sweep_result {
-    int64_t expired;     /* files whose time had come */
-    int64_t deleted;     /* marked rows removed with their bytes */
-    int64_t orphans;     /* objects without a row, removed */
+    int64_t expired; /* files whose time had come */
+    int64_t deleted; /* marked rows removed with their bytes */
+    int64_t orphans; /* objects without a row, removed */
     int64_t orphan_bytes;
-    int64_t requests;    /* Idempotency-Keys forgotten */
+    int64_t requests; /* Idempotency-Keys forgotten */
 };
 
 /* Objects younger than grace_seconds are left alone. */

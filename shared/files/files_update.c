@@ -58,8 +58,7 @@ static enum err_code patch_expires(struct file *file, const cJSON *value, int64_
     if (!cJSON_IsString(value) || !text_parse_time(str_of(value->valuestring), &expires_ms))
         return err_set(err, ERR_BAD_PARAMETER, "expiresAt",
                        "expiresAt must be an RFC 3339 time or null.");
-    if (expires_ms <= now_ms ||
-        expires_ms - now_ms > (int64_t)LIMIT_EXPIRES_IN_SECONDS * 1000)
+    if (expires_ms <= now_ms || expires_ms - now_ms > (int64_t)LIMIT_EXPIRES_IN_SECONDS * 1000)
         return err_set(err, ERR_BAD_PARAMETER, "expiresAt",
                        "expiresAt must lie in the future, at most %d seconds ahead.",
                        LIMIT_EXPIRES_IN_SECONDS);

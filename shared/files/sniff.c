@@ -19,8 +19,8 @@ static const struct inline_type inline_types[] = {
     {"image/avif", {"image/avif", "image/heif"}},
     {"audio/", {"audio/", "application/ogg", "video/mp4", "video/webm", "video/3gpp"}},
     {"video/", {"video/", "application/ogg", "audio/"}},
-    {"text/plain", {"text/", "application/json", "application/x-ndjson", "application/javascript",
-                    "message/"}},
+    {"text/plain",
+     {"text/", "application/json", "application/x-ndjson", "application/javascript", "message/"}},
 };
 
 static pthread_mutex_t magic_mutex = PTHREAD_MUTEX_INITIALIZER;

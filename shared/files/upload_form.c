@@ -70,8 +70,7 @@ static enum err_code read_text(struct source *source, struct buf *text, struct e
 }
 
 static enum err_code read_text_part(const struct multipart_part *part,
-                                    struct create_request *request, unsigned *seen,
-                                    struct err *err)
+                                    struct create_request *request, unsigned *seen, struct err *err)
 {
     size_t i = 0;
     while (i < TEXT_FIELD_COUNT && strcmp(text_fields[i].name, part->disposition.name) != 0)
@@ -122,8 +121,7 @@ static enum err_code next_file_piece(struct source *source, struct str *ret_piec
 }
 
 enum err_code upload_form_open(struct upload_form *form, struct str content_type,
-                               struct source *body, struct create_request *request,
-                               struct err *err)
+                               struct source *body, struct create_request *request, struct err *err)
 {
     unsigned seen = 0;
     *form = (struct upload_form){.file = {next_file_piece}};

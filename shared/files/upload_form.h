@@ -23,7 +23,7 @@ enum err_code upload_form_open(struct upload_form *form, struct str content_type
 void upload_form_close(struct upload_form *form);
 
 /* The values a text part or a PATCH member may have. */
-enum err_code visibility_parse(struct str text, enum visibility *ret_visibility, struct err *err)
-    ERR_MUST_CHECK;
+enum err_code visibility_parse(struct str text, enum visibility *ret_visibility,
+                               struct err *err) ERR_MUST_CHECK;
 
 #endif

@@ -33,8 +33,8 @@ static void flush_buffer(struct upload_sink *sink)
     if (sink->md5)
         digest_update(sink->md5, buffer->data, buffer->len);
     if (sink->options->put && buffer->len > 0)
-        sink->flush_code = storage_put_write(sink->options->put, buffer->data, buffer->len,
-                                             &sink->flush_err);
+        sink->flush_code =
+            storage_put_write(sink->options->put, buffer->data, buffer->len, &sink->flush_err);
 }
 
 static void step_run(struct step *step)
@@ -156,8 +156,7 @@ static enum err_code finish_sink(struct upload_sink *sink, struct err *err)
 enum err_code upload_sink_run(const struct upload_sink_options *options, struct source *source,
                               struct upload_result *ret_result, struct err *err)
 {
-    struct upload_sink sink = {.step = {.run = step_run}, .options = options,
-                               .result = ret_result};
+    struct upload_sink sink = {.step = {.run = step_run}, .options = options, .result = ret_result};
     struct str piece;
     ret_result->size = 0;
     ret_result->head_len = 0;

@@ -23,8 +23,8 @@ struct upload_sink_options {
 struct upload_result {
     int64_t size; /* bytes */
     unsigned char sha256[32];
-    unsigned char md5[16]; /* only with_md5 */
-    size_t head_len;       /* bytes in head */
+    unsigned char md5[16];                 /* only with_md5 */
+    size_t head_len;                       /* bytes in head */
     unsigned char head[UPLOAD_HEAD_BYTES]; /* how the file begins */
 };
 

@@ -32,8 +32,8 @@ static enum err_code read_name(struct disposition *disposition, const struct par
     struct buf text;
     buf_init(&text, sizeof disposition->name - 1);
     append_unescaped(&text, parameter);
-    bool fits = !text.failed && str_copy(disposition->name, sizeof disposition->name,
-                                         buf_str(&text));
+    bool fits =
+        !text.failed && str_copy(disposition->name, sizeof disposition->name, buf_str(&text));
     buf_release(&text);
     return fits ? ERR_OK : malformed(err, "The name of a part is too long or not text.");
 }

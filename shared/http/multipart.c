@@ -5,8 +5,8 @@
 
 #define DELIMITER_PREFIX "\r\n--"
 #define DELIMITER_BYTES_MAX (sizeof DELIMITER_PREFIX - 1 + LIMIT_BOUNDARY_BYTES)
-#define PADDING_BYTES_MAX 64      /* blanks behind a boundary */
-#define DATA_WANT (32 * 1024)     /* a piece of a part is as long, but for the last */
+#define PADDING_BYTES_MAX 64  /* blanks behind a boundary */
+#define DATA_WANT (32 * 1024) /* a piece of a part is as long, but for the last */
 
 enum multipart_state {
     STATE_PREAMBLE,
@@ -122,8 +122,7 @@ static enum err_code skip_preamble(struct multipart *multipart, struct err *err)
 {
     struct window *window = &multipart->window;
     bool is_whole;
-    enum err_code code =
-        window_fill(window, LIMIT_PREAMBLE_BYTES + multipart->delimiter.len, err);
+    enum err_code code = window_fill(window, LIMIT_PREAMBLE_BYTES + multipart->delimiter.len, err);
     if (code != ERR_OK)
         return code;
     size_t at = delimiter_find(window_rest(window), multipart->delimiter, &is_whole);
@@ -158,8 +157,7 @@ static enum err_code skip_padding(struct window *window, struct err *err)
 }
 
 /* Reads the rest of a boundary's line. */
-static enum err_code read_delimiter_line(struct window *window, bool *ret_closing,
-                                         struct err *err)
+static enum err_code read_delimiter_line(struct window *window, bool *ret_closing, struct err *err)
 {
     enum err_code code = window_fill(window, 2, err);
     if (code != ERR_OK)

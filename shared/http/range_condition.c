@@ -182,8 +182,7 @@ struct range range_evaluate(const struct request *request, const struct validato
         !if_range_holds(request, validators))
         return whole;
     value = str_trim(value);
-    if (value.len < unit.len ||
-        !str_equal_nocase((struct str){value.data, unit.len}, unit))
+    if (value.len < unit.len || !str_equal_nocase((struct str){value.data, unit.len}, unit))
         return whole;
     skip(&value, unit.len);
     return read_set(value, size);

@@ -25,10 +25,10 @@ enum condition condition_evaluate(const struct request *request,
                                   const struct validators *validators);
 
 enum range_kind {
-    RANGE_NONE,          /* send the whole: no Range, another unit, If-Range that fails */
-    RANGE_MULTIPLE,      /* more than one range: send the whole */
-    RANGE_ONE,           /* first…last, inclusive, within the size */
-    RANGE_UNSATISFIABLE  /* 416: start >= size, reversed, overflow, "-0", malformed bytes= */
+    RANGE_NONE,         /* send the whole: no Range, another unit, If-Range that fails */
+    RANGE_MULTIPLE,     /* more than one range: send the whole */
+    RANGE_ONE,          /* first…last, inclusive, within the size */
+    RANGE_UNSATISFIABLE /* 416: start >= size, reversed, overflow, "-0", malformed bytes= */
 };
 
 struct range {

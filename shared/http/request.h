@@ -25,26 +25,26 @@ struct request_header {
 
 struct request {
     enum http_method method;
-    struct str method_text;   /* as sent */
+    struct str method_text; /* as sent */
     enum route route;
-    struct str uri;           /* raw REQUEST_URI; may be empty for a gateway error */
-    struct str path;          /* raw path of uri, without the query */
-    struct str query;         /* raw, without "?" */
-    struct str id;            /* {id} of the route, not yet checked; else empty */
-    struct str raw_name;      /* {name}, still percent-encoded; else empty */
+    struct str uri;      /* raw REQUEST_URI; may be empty for a gateway error */
+    struct str path;     /* raw path of uri, without the query */
+    struct str query;    /* raw, without "?" */
+    struct str id;       /* {id} of the route, not yet checked; else empty */
+    struct str raw_name; /* {name}, still percent-encoded; else empty */
     struct str remote_addr;
     struct str host;
     struct str content_type;
-    int64_t content_length;   /* bytes; -1 when none was given */
-    int redirect_status;      /* status of a gateway error (REDIRECT_STATUS), or 0 */
+    int64_t content_length; /* bytes; -1 when none was given */
+    int redirect_status;    /* status of a gateway error (REDIRECT_STATUS), or 0 */
     struct request_header headers[LIMIT_HEADERS];
     size_t header_count;
 };
 
 /* Fills *request from `envp` ("NAME=value", NULL at the end). On ERR_BAD_REQUEST (duplicate header,
  * too many headers, bad length) the fields read so far are usable for the answer. */
-enum err_code request_from_env(struct request *request, char *const *envp, struct err *err)
-    ERR_MUST_CHECK;
+enum err_code request_from_env(struct request *request, char *const *envp,
+                               struct err *err) ERR_MUST_CHECK;
 
 /* The value of a header by its CGI name ("IF_MATCH"); false when it was not sent. */
 bool request_header(const struct request *request, const char *cgi_name, struct str *ret_value);

@@ -153,13 +153,13 @@ static void make_middles(struct log *log, const char *program, const char *envir
     text_hex(random, sizeof random, prefix);
     for (size_t level = 0; level <= ERR_LEVEL_ERROR; level++) {
         struct line_middle *middle = &log->middles[level];
-        int len = snprintf(middle->text, sizeof middle->text,
-                           "\",\"ecs.version\":\"" ECS_VERSION
-                           "\",\"service.name\":\"coffer-%.*s\","
-                           "\"service.environment\":\"%.*s\",\"level\":\"%s\","
-                           "\"service\":\"coffer-%.*s\",\"event.id\":\"%s",
-                           PROGRAM_MAX, program, ENVIRONMENT_MAX, environment, level_names[level],
-                           PROGRAM_MAX, program, prefix);
+        int len =
+            snprintf(middle->text, sizeof middle->text,
+                     "\",\"ecs.version\":\"" ECS_VERSION "\",\"service.name\":\"coffer-%.*s\","
+                     "\"service.environment\":\"%.*s\",\"level\":\"%s\","
+                     "\"service\":\"coffer-%.*s\",\"event.id\":\"%s",
+                     PROGRAM_MAX, program, ENVIRONMENT_MAX, environment, level_names[level],
+                     PROGRAM_MAX, program, prefix);
         middle->len = (size_t)len;
     }
 }

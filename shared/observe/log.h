@@ -6,8 +6,8 @@
  * fields the last are left out. Thread-safe.
  *
  * Order of members: @timestamp, log.level, message, ecs.version, service.name, service.environment,
- * level, service, event.id (unique in every line), trace.id and trace_id when there is one, then the
- * fields given.
+ * level, service, event.id (unique in every line), trace.id and trace_id when there is one, then
+ * the fields given.
  */
 #ifndef COFFER_OBSERVE_LOG_H
 #define COFFER_OBSERVE_LOG_H

@@ -16,8 +16,8 @@
 #define LOG_STRING_RESERVE 128
 
 struct log_line {
-    size_t len;      /* bytes of the line so far, without the leading newline */
-    size_t reserved; /* bytes kept free for later members */
+    size_t len;                  /* bytes of the line so far, without the leading newline */
+    size_t reserved;             /* bytes kept free for later members */
     char text[1 + LOG_LINE_MAX]; /* text[0] is a newline, sent only after a torn line */
 };
 

@@ -10,11 +10,12 @@
 /* ---- labels ---- */
 
 /* The statuses of API.md and those lighttpd makes itself; all others are "other". */
-#define STATUSES(ROW)                                                                          \
-    ROW(200) ROW(201) ROW(204) ROW(206) ROW(302) ROW(304) ROW(400) ROW(401) ROW(403) ROW(404)  \
-    ROW(405) ROW(406) ROW(408) ROW(409) ROW(410) ROW(411) ROW(412) ROW(413) ROW(415) ROW(416)  \
-    ROW(422) ROW(423) ROW(429) ROW(431) ROW(460) ROW(499) ROW(500) ROW(501) ROW(502) ROW(503)  \
-    ROW(504) ROW(505) ROW(507)
+#define STATUSES(ROW)                                                                             \
+    ROW(200)                                                                                      \
+    ROW(201) ROW(204) ROW(206) ROW(302) ROW(304) ROW(400) ROW(401) ROW(403) ROW(404) ROW(405)     \
+        ROW(406) ROW(408) ROW(409) ROW(410) ROW(411) ROW(412) ROW(413) ROW(415) ROW(416) ROW(422) \
+            ROW(423) ROW(429) ROW(431) ROW(460) ROW(499) ROW(500) ROW(501) ROW(502) ROW(503)      \
+                ROW(504) ROW(505) ROW(507)
 
 #define STATUS_ENUM(status) STATUS_##status,
 enum status_index { STATUSES(STATUS_ENUM) STATUS_OTHER, STATUS_COUNT };
@@ -59,13 +60,15 @@ static const char *const swept_kinds[] = {"deleted", "expired", "orphan"};
 static_assert(COUNT_OF(status_values) == STATUS_COUNT, "a name for each status");
 static_assert(STATUS_COUNT <= 255, "status_plus_one is made of bytes");
 static_assert(COUNT_OF(storage_drivers) == METRIC_STORAGE_DRIVER_COUNT, "a name for each driver");
-static_assert(COUNT_OF(metadata_drivers) == METRIC_METADATA_DRIVER_COUNT,
-              "a name for each driver");
+static_assert(COUNT_OF(metadata_drivers) == METRIC_METADATA_DRIVER_COUNT, "a name for each driver");
 static_assert(COUNT_OF(outcomes) == OUTCOME_COUNT, "a name for each outcome");
 static_assert(COUNT_OF(auth_outcomes) == AUTH_COUNT, "a name for each outcome");
 static_assert(COUNT_OF(swept_kinds) == SWEPT_COUNT, "a name for each kind");
 
-#define LIST_LABEL(label, list) {.name = (label), .count = COUNT_OF(list), .values = (list)}
+#define LIST_LABEL(label, list)                                    \
+    {                                                              \
+        .name = (label), .count = COUNT_OF(list), .values = (list) \
+    }
 
 static const struct metric_label label_method = {
     .name = "method", .count = METHOD_COUNT, .value = method_value};
@@ -281,8 +284,8 @@ static void add_double(_Atomic uint64_t *cell, double value)
         memcpy(&sum, &old_bits, sizeof sum);
         sum += value;
         memcpy(&new_bits, &sum, sizeof new_bits);
-    } while (!atomic_compare_exchange_weak_explicit(cell, &old_bits, new_bits,
-                                                    memory_order_relaxed, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(cell, &old_bits, new_bits, memory_order_relaxed,
+                                                    memory_order_relaxed));
 }
 
 void metrics_observe(struct metrics *metrics, enum metric metric, const unsigned *labels,

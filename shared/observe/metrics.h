@@ -25,23 +25,23 @@
 #define METRICS_SLOTS 32
 
 enum metric {
-    METRIC_HTTP_REQUESTS,          /* http_requests_total{method,route,status} */
-    METRIC_HTTP_DURATION,          /* http_request_duration_seconds{method,route}, histogram */
-    METRIC_HTTP_REQUEST_SIZE,      /* http_request_size_bytes{method,route}, histogram */
-    METRIC_HTTP_RESPONSE_SIZE,     /* http_response_size_bytes{method,route}, histogram */
-    METRIC_HTTP_IN_FLIGHT,         /* http_requests_in_flight, gauge */
-    METRIC_STORAGE_OPERATIONS,     /* storage_operations_total{driver,operation,outcome} */
-    METRIC_STORAGE_DURATION,       /* storage_operation_duration_seconds{driver,operation} */
-    METRIC_METADATA_OPERATIONS,    /* metadata_operations_total{driver,operation,outcome} */
-    METRIC_METADATA_DURATION,      /* metadata_operation_duration_seconds{driver,operation} */
-    METRIC_FILES_UPLOADED,         /* files_uploaded_total */
-    METRIC_FILES_DELETED,          /* files_deleted_total */
-    METRIC_FILES_DOWNLOADED,       /* files_downloaded_total */
-    METRIC_UPLOAD_BYTES,           /* upload_bytes_total */
-    METRIC_DOWNLOAD_BYTES,         /* download_bytes_total */
-    METRIC_AUTH_ATTEMPTS,          /* auth_attempts_total{outcome} */
-    METRIC_LOG_LINES_DROPPED,      /* log_lines_dropped_total */
-    METRIC_SWEPT_OBJECTS,          /* swept_objects_total{kind} */
+    METRIC_HTTP_REQUESTS,       /* http_requests_total{method,route,status} */
+    METRIC_HTTP_DURATION,       /* http_request_duration_seconds{method,route}, histogram */
+    METRIC_HTTP_REQUEST_SIZE,   /* http_request_size_bytes{method,route}, histogram */
+    METRIC_HTTP_RESPONSE_SIZE,  /* http_response_size_bytes{method,route}, histogram */
+    METRIC_HTTP_IN_FLIGHT,      /* http_requests_in_flight, gauge */
+    METRIC_STORAGE_OPERATIONS,  /* storage_operations_total{driver,operation,outcome} */
+    METRIC_STORAGE_DURATION,    /* storage_operation_duration_seconds{driver,operation} */
+    METRIC_METADATA_OPERATIONS, /* metadata_operations_total{driver,operation,outcome} */
+    METRIC_METADATA_DURATION,   /* metadata_operation_duration_seconds{driver,operation} */
+    METRIC_FILES_UPLOADED,      /* files_uploaded_total */
+    METRIC_FILES_DELETED,       /* files_deleted_total */
+    METRIC_FILES_DOWNLOADED,    /* files_downloaded_total */
+    METRIC_UPLOAD_BYTES,        /* upload_bytes_total */
+    METRIC_DOWNLOAD_BYTES,      /* download_bytes_total */
+    METRIC_AUTH_ATTEMPTS,       /* auth_attempts_total{outcome} */
+    METRIC_LOG_LINES_DROPPED,   /* log_lines_dropped_total */
+    METRIC_SWEPT_OBJECTS,       /* swept_objects_total{kind} */
     METRIC_COUNT
 };
 

@@ -10,13 +10,13 @@
 #include <sys/types.h>
 
 struct process_usage {
-    uint64_t cpu_us;      /* user and system time since its start */
-    uint64_t memory;      /* resident, bytes */
+    uint64_t cpu_us; /* user and system time since its start */
+    uint64_t memory; /* resident, bytes */
     uint64_t virtual_memory;
     uint64_t threads;
-    bool has_fds;         /* open_fds is known: not of a process that may not be inspected */
+    bool has_fds; /* open_fds is known: not of a process that may not be inspected */
     uint64_t open_fds;
-    bool has_max_fds;     /* max_fds is known and finite */
+    bool has_max_fds; /* max_fds is known and finite */
     uint64_t max_fds;
 };
 

@@ -116,8 +116,8 @@ static void append_head(struct render *render, const struct family *family)
     static const char *const types[] = {"counter", "gauge", "histogram"};
     bool openmetrics = render->format == METRICS_OPENMETRICS;
     const char *suffix = family->type == METRIC_COUNTER && !openmetrics ? "_total" : "";
-    buf_printf(render->out, "# HELP %s%s %s\n# TYPE %s%s %s\n", family->name, suffix,
-               family->help, family->name, suffix, types[family->type]);
+    buf_printf(render->out, "# HELP %s%s %s\n# TYPE %s%s %s\n", family->name, suffix, family->help,
+               family->name, suffix, types[family->type]);
     if (openmetrics && family->unit)
         buf_printf(render->out, "# UNIT %s %s\n", family->name, family->unit);
 }
@@ -145,8 +145,7 @@ static double sum_double(const struct render *render, size_t cell)
 {
     double sum = 0;
     for (unsigned i = 0; i < render->slot_count; i++) {
-        uint64_t bits =
-            atomic_load_explicit(&render->slots[i]->cells[cell], memory_order_relaxed);
+        uint64_t bits = atomic_load_explicit(&render->slots[i]->cells[cell], memory_order_relaxed);
         double value;
         memcpy(&value, &bits, sizeof value);
         sum += value;

@@ -51,7 +51,7 @@ struct metrics_layout {
     size_t cells;     /* per slot */
     size_t slot_size; /* bytes */
     size_t file_size;
-    uint64_t hash;    /* of everything that gives a cell its meaning */
+    uint64_t hash; /* of everything that gives a cell its meaning */
 };
 
 void metrics_layout_make(struct metrics_layout *layout);
@@ -67,7 +67,7 @@ struct metrics_header {
 struct metrics_slot {
     _Atomic uint64_t owner; /* process that has the slot, 0 = given back or never taken */
     _Atomic uint64_t program[METRIC_PROGRAM_WORDS]; /* its name; first word 0 = none */
-    _Atomic uint64_t cpu_base_us;  /* CPU time of the slot's former processes */
+    _Atomic uint64_t cpu_base_us;                   /* CPU time of the slot's former processes */
     _Atomic uint64_t cpu_total_us; /* the most CPU time that was ever shown for the slot */
     _Atomic uint64_t start_ms;     /* when the owner started, since 1970; 0 = not known */
     _Atomic uint64_t cells[];

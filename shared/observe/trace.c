@@ -99,6 +99,6 @@ void trace_start(struct trace *trace, const struct clock *clock, struct str requ
 
 void trace_header(const struct trace *trace, char target[TRACEPARENT_LENGTH + 1])
 {
-    snprintf(target, TRACEPARENT_LENGTH + 1, "00-%.32s-%.16s-%02x", trace->trace_id,
-             trace->span_id, (unsigned)trace->flags);
+    snprintf(target, TRACEPARENT_LENGTH + 1, "00-%.32s-%.16s-%02x", trace->trace_id, trace->span_id,
+             (unsigned)trace->flags);
 }

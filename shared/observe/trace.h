@@ -13,9 +13,9 @@
 
 struct trace {
     char request_id[LIMIT_REQUEST_ID_BYTES + 1];
-    char trace_id[33];  /* 32 lower-case hex digits, never all zero */
-    char span_id[17];   /* ours, for this request */
-    char parent_id[17]; /* the caller's span, or "" */
+    char trace_id[33];   /* 32 lower-case hex digits, never all zero */
+    char span_id[17];    /* ours, for this request */
+    char parent_id[17];  /* the caller's span, or "" */
     unsigned char flags; /* trace-flags, 01 = sampled */
 };
 
