@@ -1,5 +1,5 @@
 /*
- * What keeps web pages of others out (API.md, "Identity"; FACTS 30a) and lets listed ones in (CORS,
+ * What keeps web pages of others out (API.md, "Identity") and lets listed ones in (CORS,
  * https://fetch.spec.whatwg.org/#http-cors-protocol).
  */
 #ifndef COFFER_ACCESS_ORIGIN_H

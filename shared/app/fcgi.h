@@ -1,7 +1,7 @@
 /*
  * The connection to the gateway: the only code that knows libfcgi (fcgiapp.h, never fcgi_stdio.h).
  * Connections are accepted here and not by libfcgi, because a blocking accept4 wakes one thread a
- * connection, survives EMFILE and never loses a stop (FACTS 5, 6; docs/decisions). One thread owns
+ * connection, survives EMFILE and never loses a stop (docs/decisions/0003). One thread owns
  * a connection.
  */
 #ifndef COFFER_APP_FCGI_H

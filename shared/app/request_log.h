@@ -8,7 +8,7 @@
 
 /* http_* metrics of the answer in ctx->response. */
 void request_log_measure(const struct app_ctx *ctx);
-/* The request's log line: level of its error (info when none), ECS fields (FACTS 27). */
+/* The request's log line: level of its error (info when none), ECS fields. */
 void request_log_write(const struct app_ctx *ctx);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * The worker threads of a program: each accepts and serves one request at a time, so a slow client
- * costs a sleeping thread. A stop is never lost: see workers_stop (FACTS 6).
+ * costs a sleeping thread. A stop is never lost: see workers_stop.
  */
 #ifndef COFFER_APP_WORKERS_H
 #define COFFER_APP_WORKERS_H

@@ -1,7 +1,7 @@
 /*
  * What every use case works with: one per process, shared by its threads. The use cases (create,
  * open, list, update, remove, sweep, check) are the only callers of the drivers; the order of
- * writes lives in them and nowhere else. Each step is safe to crash after (DESIGN decision 6).
+ * writes lives in them and nowhere else. Each step is safe to crash after (ARCHITECTURE.md).
  */
 #ifndef COFFER_FILES_FILES_H
 #define COFFER_FILES_FILES_H

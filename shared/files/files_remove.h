@@ -1,5 +1,5 @@
 /*
- * Remove: from the answer on nobody can read the file (API.md, DELETE; FACTS 19): mark and commit →
+ * Remove: from the answer on nobody can read the file (API.md, DELETE): mark and commit →
  * remove the bytes → remove the row. What the last two steps leave is the sweep's.
  */
 #ifndef COFFER_FILES_FILES_REMOVE_H

@@ -1,5 +1,5 @@
 /*
- * Sweep: what crashes and absent stores left behind goes, both ways (DESIGN decision 6, I5): rows
+ * Sweep: what crashes and absent stores left behind goes, both ways (ARCHITECTURE.md, I5): rows
  * that have expired are marked deleted, marked rows lose their bytes and then themselves, bytes
  * that no row knows are removed, old Idempotency-Keys are forgotten. What a put in progress holds
  * is never touched. Safe to run beside everything and beside itself, and to crash anywhere.

@@ -1,5 +1,5 @@
 /*
- * Log lines: ECS NDJSON (FACTS 27), one object a line, to a file (O_APPEND, reopened on SIGHUP) or
+ * Log lines: ECS NDJSON, one object a line, to a file (O_APPEND, reopened on SIGHUP) or
  * a Unix datagram socket. A line that can't be written is dropped and counted, never waited for;
  * no call here fails a request. Strings are made valid UTF-8 and escaped, so no line can be
  * forged; a line is at most LOG_LINE_MAX bytes: long strings are cut, and of more than about fifty

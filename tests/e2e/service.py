@@ -6,6 +6,7 @@ alone, so several services and test runs can share a machine.
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,6 +25,10 @@ from multipart import encode_multipart
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAUNCHER = REPOSITORY / "lighttpd" / "coffer-serve"
 BASE_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS")
+
+# What lighttpd says of a program that died of itself (tests kill with 9 and 15), and sanitizers.
+CRASH = re.compile(r"child signalled: (?!(?:9|15)\b)\d+")
+SANITIZER = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:")
 
 
 def free_port():
@@ -90,7 +95,6 @@ class Service:
         self.expect_5xx = False
         self.expect_damage = False
         self.expect_unclean = False
-        self.checked_log_lines = 0
         self._threads = threading.local()
         self._seen = {}
 
@@ -157,6 +161,11 @@ class Service:
         """What launcher and lighttpd wrote, for messages."""
         text = self.output_file.read_text(errors="replace") if self.output_file.exists() else ""
         return text[-8000:]
+
+    def gateway_log(self):
+        """lighttpd's error log, where programs' standard error ends too."""
+        path = self.log_file.with_name("lighttpd-error.log")
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def all_pids(self):
         """Every process this service started: descendants of the launcher, members of its session,
@@ -355,9 +364,12 @@ class Service:
     # ---- the end ----
 
     def check(self):
-        """What must hold at the end of every test: no 5xx nobody expected, and what is stored is
-        what is known (fsck)."""
+        """What must hold at the end of every test: no crash and no 5xx nobody expected, and what
+        is stored is what is known (fsck)."""
+        said = self.gateway_log()
+        assert not SANITIZER.search(said), f"a sanitizer spoke:\n{said[-8000:]}"
         if not self.expect_5xx:
+            assert not CRASH.search(said), f"a program crashed:\n{said[-8000:]}"
             failed = [
                 line for line in self.log_lines()
                 if line.get("http.response.status_code", 0) >= 500

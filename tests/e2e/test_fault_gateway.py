@@ -240,7 +240,7 @@ def test_f8_all_workers_hang(start_service, program):
     """SIGSTOP: lighttpd never kills them; callers are told within the timeout, others go on."""
     service = start_service(REQUEST_DEADLINE_SECONDS=3, BODY_IDLE_SECONDS=5)
     service.expect_5xx = True
-    service.expect_unclean = False
+    others = Callers(service, program)
     stopped = service.kill(program, signal.SIGSTOP)
     answers = []
 
@@ -248,7 +248,7 @@ def test_f8_all_workers_hang(start_service, program):
         answers.append(call_program(service.port, program, CALLS[program], timeout=60))
 
     try:
-        with Callers(service, program) as others:
+        with others:
             started = time.monotonic()
             callers = [threading.Thread(target=ask) for _ in range(30)]
             for caller in callers:

@@ -187,6 +187,15 @@ def test_put_without_length_is_411_and_names_the_pipe_route(service):
     assert "/api/files/pipe/" in problem["detail"]
 
 
+def test_form_without_length_is_411(service):
+    body = join([file_part(TEXT)])
+    answer = service.post(
+        "/api/files/upload", data=iter([body[:20], body[20:]]),
+        headers={"Content-Type": content_type()},
+    )
+    check_problem(answer, 411, "length_required")
+
+
 def test_pipe_takes_a_body_of_unknown_length(service):
     content = random_bytes(3 * MIB + 7)
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from problems import check_problem
 from service import REPOSITORY, wait_for
 
 
@@ -50,12 +51,37 @@ def test_store_that_is_away_is_not_ready_and_comes_back(start_service):
     assert service.get("/live").status_code == 200
     health = service.get("/health")
     assert health.status_code == 503 and health.json()["status"] == "down"
-    assert service.upload(b"x").status_code in (500, 503)
+    refused = service.upload(b"x")
+    check_problem(refused, 503)
+    assert int(refused.headers["Retry-After"]) >= 1
     assert not service.data_dir.exists(), "a vanished DATA_DIR was made anew"
     away.rename(service.data_dir)
     wait_for(lambda: service.get("/ready").status_code == 200, "ready again", 10)
     assert service.get(f"/api/files/{file['id']}").content == b"kept"
     service.create(b"new")
+
+
+def test_deletes_and_lists_while_the_bytes_are_away(start_service):
+    """From its acknowledged delete on nobody reads a file, whatever the store does."""
+    service = start_service(SWEEP_INTERVAL_SECONDS="0")
+    service.expect_5xx = True
+    gone, kept = service.create(b"gone" * 99), service.create(b"kept" * 99)
+    objects, away = service.data_dir / "objects", service.data_dir / "objects.away"
+    objects.rename(away)
+    path = f"/api/files/{gone['id']}"
+    check_problem(service.get(path), 503)
+    check_problem(service.upload(b"x"), 503)
+    assert service.get("/api/files").json()["total"] == 2
+    assert service.delete(path).json() == {"id": gone["id"], "deleted": True}
+    check_problem(service.get(path), 404, "not_found")
+    assert service.get("/api/files").json()["total"] == 1
+    away.rename(objects)
+    wait_for(lambda: service.get("/ready").status_code == 200, "ready again", 10)
+    check_problem(service.get(path), 404, "not_found")
+    assert service.get(f"/api/files/{kept['id']}").content == b"kept" * 99
+    service.coffer("gc")
+    held = [each for each in service.stored_bytes() if each.stat().st_size == len(b"gone" * 99)]
+    assert len(held) == 1 and held[0].read_bytes() == b"kept" * 99
 
 
 def test_vanished_data_dir_is_not_made_anew_by_a_restart(start_service):

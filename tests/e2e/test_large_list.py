@@ -1,0 +1,74 @@
+"""Lists past the limits of counting and of offsets: 10,000 files and a few."""
+
+import subprocess
+
+import pytest
+
+from problems import check_problem
+
+COUNT = 10_020
+
+
+@pytest.fixture(scope="module")
+def crowded():
+    """A service with COUNT files "n-1" …, put there by curl in parallel."""
+    from conftest import shared
+
+    for service in shared(DURABILITY="relaxed"):
+        (service.folder / "small").write_bytes(b"small")
+        done = subprocess.run(
+            ["curl", "-sS", "--fail", "-Z", "--parallel-max", "32", "-o", "/dev/null",
+             "-T", str(service.folder / "small"),
+             f"{service.url}/api/files/upload/n-[1-{COUNT}]"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=150, check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        yield service
+
+
+def page(service, **query):
+    answer = service.get("/api/files", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_totals_are_kept_or_counted_up_to_ten_thousand(crowded):
+    assert page(crowded, limit=1)["total"] == COUNT
+    assert page(crowded, limit=1, prefix="n-")["total"] is None
+    assert page(crowded, limit=1, prefix="n-1")["total"] == sum(
+        str(number).startswith("1") for number in range(1, COUNT + 1)
+    )
+    assert page(crowded, limit=1, prefix="m")["total"] == 0
+
+
+def test_a_filtered_total_of_exactly_ten_thousand(crowded):
+    surplus = [file["id"] for file in page(crowded, prefix="n-", limit=1000)["files"]]
+    surplus = surplus[:COUNT - 10_000]
+    body = {"metadata": {"moved": "away"}, "originalName": "moved"}
+    for each in surplus:
+        assert crowded.patch(f"/api/files/{each}", json=body).status_code == 200
+    assert page(crowded, limit=1, prefix="n-")["total"] == 10_000
+    assert page(crowded, limit=1)["total"] == COUNT
+
+
+def test_offsets_end_and_cursors_go_on(crowded):
+    last = page(crowded, offset=10_000, limit=1000, sort="name")
+    assert len(last["files"]) == COUNT - 10_000 and last["nextCursor"] is None
+    check_problem(crowded.get("/api/files?offset=10001"), 400, "bad_parameter")
+    at = page(crowded, offset=9_990, limit=5, sort="name")
+    rest = page(crowded, cursor=at["nextCursor"], limit=1000, sort="name")
+    assert len(rest["files"]) == COUNT - 9_995 and rest["nextCursor"] is None
+    assert rest["files"][5:] == last["files"]
+
+
+@pytest.mark.parametrize("sort", ["createdAt", "-createdAt", "name", "size"])
+def test_every_file_once_by_cursor(crowded, sort):
+    """Sizes are all the same and names repeat, so ties are ordered too."""
+    seen, query = [], {"limit": 1000, "sort": sort}
+    while True:
+        found = page(crowded, **query)
+        seen += [file["id"] for file in found["files"]]
+        if found["nextCursor"] is None:
+            break
+        query["cursor"] = found["nextCursor"]
+    assert len(seen) == len(set(seen)) == COUNT
