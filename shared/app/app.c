@@ -93,7 +93,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
     if (code == ERR_OK)
         code = metadata_open(&process->metadata, &process->config, &clock_system, observe_metadata,
                              process->metrics, err);
-    if (code == ERR_OK && process->app->hashes_uploads)
+    if (code == ERR_OK && process->app->takes_uploads)
         code = step_pool_open(&process->step_pool, step_threads(), err);
     process->service = (struct service){
         .app = process->app,

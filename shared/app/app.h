@@ -56,7 +56,7 @@ struct app {
     const char *name; /* "files_get" */
     enum app_workers workers;
     bool short_requests; /* no handler waits for a client or a sync: workers take turns */
-    bool hashes_uploads; /* has a step pool */
+    bool takes_uploads;  /* has a step pool, reads bodies in large steps */
     bool sweeps;         /* runs the periodic sweep */
     const struct endpoint *endpoints;
     size_t endpoint_count;

@@ -9,20 +9,61 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "app/fcgi_body.h"
 #include "app/fcgi_head.h"
 
 #define ACCEPT_TIMEOUT_SECONDS 60
 
 struct fcgi {
-    int listen_fd;
+    struct fcgi_options options;
     int fd; /* the connection */
-    struct watch *watch;
-    const struct clock *clock;
     FCGX_Request request;
     struct source body;
-    int64_t body_length; /* bytes promised */
+    struct fcgi_body direct; /* where the body comes from when it is not libfcgi's */
+    int64_t body_length;     /* bytes promised */
     int64_t received;
 };
+
+struct fcgi_head_pipe {
+    pthread_mutex_t mutex;
+    int ends[2]; /* guarded by mutex; -1 when closed */
+};
+
+enum err_code fcgi_head_pipe_open(struct fcgi_head_pipe **ret_pipe, struct err *err)
+{
+    struct fcgi_head_pipe *pipe = calloc(1, sizeof *pipe);
+    if (!pipe)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "fcgi", "out of memory");
+    pthread_mutex_init(&pipe->mutex, NULL);
+    pipe->ends[0] = pipe->ends[1] = -1;
+    *ret_pipe = pipe;
+    return ERR_OK;
+}
+
+/* With the mutex held. */
+static bool open_pipe(struct fcgi_head_pipe *pipe)
+{
+    return pipe->ends[0] >= 0 || pipe2(pipe->ends, O_CLOEXEC) == 0;
+}
+
+/* With the mutex held. */
+static void close_pipe(struct fcgi_head_pipe *pipe)
+{
+    for (int i = 0; i < 2; i++) {
+        if (pipe->ends[i] >= 0)
+            close(pipe->ends[i]);
+        pipe->ends[i] = -1;
+    }
+}
+
+void fcgi_head_pipe_close(struct fcgi_head_pipe *pipe)
+{
+    if (!pipe)
+        return;
+    close_pipe(pipe);
+    pthread_mutex_destroy(&pipe->mutex);
+    free(pipe);
+}
 
 enum err_code fcgi_listen(int listen_fd, struct err *err)
 {
@@ -46,15 +87,12 @@ enum err_code fcgi_listen(int listen_fd, struct err *err)
     return ERR_OK;
 }
 
-enum err_code fcgi_open(struct fcgi **ret_fcgi, int listen_fd, struct watch *watch,
-                        const struct clock *clock, struct err *err)
+enum err_code fcgi_open(struct fcgi **ret_fcgi, const struct fcgi_options *options, struct err *err)
 {
     struct fcgi *fcgi = calloc(1, sizeof *fcgi);
     if (!fcgi)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "fcgi", "out of memory");
-    fcgi->listen_fd = listen_fd;
-    fcgi->watch = watch;
-    fcgi->clock = clock;
+    fcgi->options = *options;
     /* No listening socket for libfcgi: after a broken connection it must come back to us. */
     if (FCGX_InitRequest(&fcgi->request, -1, FCGI_FAIL_ACCEPT_ON_INTR) != 0) {
         free(fcgi);
@@ -74,7 +112,7 @@ void fcgi_close(struct fcgi *fcgi)
 
 enum fcgi_accepted fcgi_accept(struct fcgi *fcgi)
 {
-    int fd = accept4(fcgi->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(fcgi->options.listen_fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
         bool exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
         return exhausted ? FCGI_EXHAUSTED : FCGI_NOTHING;
@@ -83,25 +121,53 @@ enum fcgi_accepted fcgi_accept(struct fcgi *fcgi)
     return FCGI_REQUEST;
 }
 
+/* Lets libfcgi read the variables from *fd; it closes it when it refuses them: *fd is -1 then. */
+static bool read_head(struct fcgi *fcgi, int *fd)
+{
+    fcgi->request.ipcFd = *fd;
+    fcgi->request.keepConnection = 1; /* else FCGX_Accept_r closes what it is given */
+    if (FCGX_Accept_r(&fcgi->request) == 0)
+        return true;
+    *fd = -1;
+    return false;
+}
+
+/* libfcgi reads ahead, so it gets the head alone, through the pipe, and the body stays in the
+ * connection. A head fits into a pipe, so nothing here waits. */
+static bool read_head_alone(struct fcgi *fcgi, unsigned char *head, size_t len)
+{
+    struct fcgi_head_pipe *pipe = fcgi->options.head_pipe;
+    if (recv(fcgi->fd, head, len, MSG_WAITALL) != (ssize_t)len)
+        return false;
+    pthread_mutex_lock(&pipe->mutex);
+    bool read = open_pipe(pipe) && write(pipe->ends[1], head, len) == (ssize_t)len &&
+                read_head(fcgi, &pipe->ends[0]);
+    if (!read)
+        close_pipe(pipe); /* whatever is in it belongs to nobody */
+    pthread_mutex_unlock(&pipe->mutex);
+    fcgi->request.ipcFd = fcgi->fd;
+    return read;
+}
+
 bool fcgi_read(struct fcgi *fcgi)
 {
-    watch_begin(fcgi->watch, fcgi->clock, fcgi->fd);
-    atomic_store(&fcgi->watch->waiting, true);
-    if (!fcgi_head_is_sound(fcgi->fd, &fcgi->watch->timed_out)) {
-        atomic_store(&fcgi->watch->waiting, false);
-        watch_end(fcgi->watch);
-        close(fcgi->fd);
-        return false;
-    }
-    fcgi->request.ipcFd = fcgi->fd;
-    fcgi->request.keepConnection = 1; /* else FCGX_Accept_r closes what it is given */
+    unsigned char head[FCGI_HEAD_MAX];
+    struct watch *watch = fcgi->options.watch;
+    watch_begin(watch, fcgi->options.clock, fcgi->fd);
+    atomic_store(&watch->waiting, true);
+    size_t len = fcgi_head_peek(fcgi->fd, &watch->timed_out, head);
+    bool read = len > 0 && (fcgi->options.head_pipe ? read_head_alone(fcgi, head, len)
+                                                    : read_head(fcgi, &fcgi->fd));
+    atomic_store(&watch->waiting, false);
     fcgi->body_length = 0;
     fcgi->received = 0;
-    int result = FCGX_Accept_r(&fcgi->request);
-    atomic_store(&fcgi->watch->waiting, false);
-    if (result != 0)
-        watch_end(fcgi->watch);
-    return result == 0;
+    if (read)
+        return true;
+    watch_end(watch);
+    fcgi->request.ipcFd = -1;
+    if (fcgi->fd >= 0)
+        close(fcgi->fd);
+    return false;
 }
 
 char *const *fcgi_environment(const struct fcgi *fcgi)
@@ -111,19 +177,27 @@ char *const *fcgi_environment(const struct fcgi *fcgi)
 
 static enum err_code body_error(const struct fcgi *fcgi, struct err *err)
 {
-    if (atomic_load(&fcgi->watch->timed_out))
+    if (atomic_load(&fcgi->options.watch->timed_out))
         return err_set(err, ERR_REQUEST_TIMEOUT, "receive", "The body came too slowly.");
     return err_set(err, ERR_CLIENT_GONE, "receive", "The client went away.");
 }
 
+static struct str next_direct(struct fcgi *fcgi)
+{
+    atomic_store(&fcgi->options.watch->waiting, true);
+    struct str piece = fcgi_body_next(&fcgi->direct);
+    atomic_store(&fcgi->options.watch->waiting, false);
+    return piece;
+}
+
 /* Takes what libfcgi has buffered; refills its buffer (one read, at most one record) when empty. */
-static struct str buffered(struct fcgi *fcgi)
+static struct str next_buffered(struct fcgi *fcgi)
 {
     FCGX_Stream *in = fcgi->request.in;
     if (in->rdNext == in->stop) {
-        atomic_store(&fcgi->watch->waiting, true);
+        atomic_store(&fcgi->options.watch->waiting, true);
         int byte = FCGX_GetChar(in);
-        atomic_store(&fcgi->watch->waiting, false);
+        atomic_store(&fcgi->options.watch->waiting, false);
         if (byte < 0 || FCGX_UnGetChar(byte, in) < 0)
             return (struct str){0};
     }
@@ -138,21 +212,25 @@ static enum err_code next_piece(struct source *source, struct str *ret_piece, st
     struct str piece = {0};
     int64_t left = fcgi->body_length - fcgi->received;
     if (left > 0) {
-        piece = buffered(fcgi);
+        piece = fcgi->direct.buffer ? next_direct(fcgi) : next_buffered(fcgi);
         if (piece.len == 0 || FCGX_GetError(fcgi->request.in) != 0 || (int64_t)piece.len > left)
             return body_error(fcgi, err);
         fcgi->received += (int64_t)piece.len;
-        atomic_store(&fcgi->watch->received, fcgi->received);
+        atomic_store(&fcgi->options.watch->received, fcgi->received);
     }
     *ret_piece = piece;
     return ERR_OK;
 }
 
-struct source *fcgi_body(struct fcgi *fcgi, int64_t content_length)
+enum err_code fcgi_begin_body(struct fcgi *fcgi, int64_t content_length, struct source **ret_body,
+                              struct err *err)
 {
     fcgi->body.next = next_piece;
     fcgi->body_length = content_length;
-    return &fcgi->body;
+    *ret_body = &fcgi->body;
+    if (!fcgi->options.head_pipe || content_length == 0)
+        return ERR_OK;
+    return fcgi_body_init(&fcgi->direct, fcgi->fd, content_length, err);
 }
 
 int64_t fcgi_received(const struct fcgi *fcgi)
@@ -182,7 +260,8 @@ static bool may_close_at_once(const struct fcgi *fcgi)
 
 void fcgi_finish(struct fcgi *fcgi)
 {
-    watch_end(fcgi->watch);
+    watch_end(fcgi->options.watch);
+    fcgi_body_release(&fcgi->direct);
     if (may_close_at_once(fcgi))
         FCGX_Detach(&fcgi->request);
     FCGX_Finish_r(&fcgi->request);

@@ -17,9 +17,23 @@ struct fcgi;
  * handler of the wake signal must be installed. ERR_CONFIG when it is no listening socket. */
 enum err_code fcgi_listen(int listen_fd, struct err *err) ERR_MUST_CHECK;
 
-/* One worker's connection. `watch` is borrowed. Caller frees with fcgi_close. */
-enum err_code fcgi_open(struct fcgi **ret_fcgi, int listen_fd, struct watch *watch,
-                        const struct clock *clock, struct err *err) ERR_MUST_CHECK;
+/* How heads reach libfcgi when bodies don't: one pipe a process. Thread-safe. */
+struct fcgi_head_pipe;
+enum err_code fcgi_head_pipe_open(struct fcgi_head_pipe **ret_pipe, struct err *err) ERR_MUST_CHECK;
+/* NULL is allowed. */
+void fcgi_head_pipe_close(struct fcgi_head_pipe *pipe);
+
+struct fcgi_options {
+    int listen_fd;
+    struct watch *watch;       /* borrowed */
+    const struct clock *clock; /* borrowed */
+    struct fcgi_head_pipe
+        *head_pipe; /* borrowed: bodies are read in large steps; NULL: by libfcgi */
+};
+
+/* One worker's connection. Caller frees with fcgi_close. */
+enum err_code fcgi_open(struct fcgi **ret_fcgi, const struct fcgi_options *options, struct err *err)
+    ERR_MUST_CHECK;
 void fcgi_close(struct fcgi *fcgi);
 
 enum fcgi_accepted {
@@ -35,8 +49,10 @@ bool fcgi_read(struct fcgi *fcgi);
 /* "NAME=value" … NULL; borrowed until fcgi_finish. */
 char *const *fcgi_environment(const struct fcgi *fcgi);
 /* The body: ends verified when exactly `content_length` bytes have arrived, else ERR_CLIENT_GONE or
- * (when the watchdog ended it) ERR_REQUEST_TIMEOUT. Borrowed until fcgi_finish. */
-struct source *fcgi_body(struct fcgi *fcgi, int64_t content_length);
+ * (when the watchdog ended it) ERR_REQUEST_TIMEOUT. *ret_body is always set, and borrowed until
+ * fcgi_finish. */
+enum err_code fcgi_begin_body(struct fcgi *fcgi, int64_t content_length, struct source **ret_body,
+                              struct err *err) ERR_MUST_CHECK;
 int64_t fcgi_received(const struct fcgi *fcgi);
 /* Sends a piece of the answer; false when the gateway is gone. */
 bool fcgi_send(struct fcgi *fcgi, struct str piece);

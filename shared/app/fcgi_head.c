@@ -80,7 +80,7 @@ static bool is_begin(const struct record *record)
            record->content.at[0] == 0 && record->content.at[1] == ROLE_RESPONDER;
 }
 
-enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len)
+enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len, size_t *ret_head_len)
 {
     struct reader reader = {head, len};
     struct record record;
@@ -93,26 +93,28 @@ enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len)
             break;
         if (record.type != TYPE_PARAMS || !pairs_are_sound(record.content))
             return FCGI_HEAD_BAD;
-        if (record.content.left == 0)
+        if (record.content.left == 0) {
+            *ret_head_len = len - reader.left;
             break;
+        }
     }
     return judgement;
 }
 
-bool fcgi_head_is_sound(int fd, const atomic_bool *timed_out)
+size_t fcgi_head_peek(int fd, const atomic_bool *timed_out, unsigned char *head)
 {
     static const struct timespec pause = {.tv_nsec = RETRY_NS};
-    unsigned char head[FCGI_HEAD_MAX];
+    size_t head_len = 0;
     while (!atomic_load(timed_out)) {
-        ssize_t len = recv(fd, head, sizeof head, MSG_PEEK);
+        ssize_t len = recv(fd, head, FCGI_HEAD_MAX, MSG_PEEK);
         if (len <= 0)
-            return false;
-        enum fcgi_head judgement = fcgi_head_check(head, (size_t)len);
-        if (judgement != FCGI_HEAD_INCOMPLETE)
-            return judgement == FCGI_HEAD_SOUND;
-        if ((size_t)len == sizeof head)
-            return false;
+            return 0;
+        enum fcgi_head judgement = fcgi_head_check(head, (size_t)len, &head_len);
+        if (judgement == FCGI_HEAD_SOUND)
+            return head_len;
+        if (judgement == FCGI_HEAD_BAD || len == FCGI_HEAD_MAX)
+            return 0;
         nanosleep(&pause, NULL); /* no gateway writes it in pieces; there is no wait for "more" */
     }
-    return false;
+    return 0;
 }

@@ -15,9 +15,10 @@
 
 enum fcgi_head { FCGI_HEAD_SOUND, FCGI_HEAD_INCOMPLETE, FCGI_HEAD_BAD };
 
-/* Judges the first `len` bytes of a connection. */
-enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len);
-/* Waits for the head and judges it without taking it; gives up when *timed_out is set. */
-bool fcgi_head_is_sound(int fd, const atomic_bool *timed_out);
+/* Judges the first `len` bytes of a connection; *ret_head_len is set when they hold a sound head. */
+enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len, size_t *ret_head_len);
+/* Waits for the head and judges it without taking it; its length, or 0 when it is bad, the
+ * connection ended, or *timed_out was set. head[FCGI_HEAD_MAX] then holds it. */
+size_t fcgi_head_peek(int fd, const atomic_bool *timed_out, unsigned char *head);
 
 #endif

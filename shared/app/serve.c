@@ -189,7 +189,12 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
                 request_header_or_empty(&ctx->request, "X_REQUEST_ID"),
                 request_header_or_empty(&ctx->request, "TRACEPARENT"));
     int64_t length = ctx->request.content_length;
-    ctx->body = fcgi_body(fcgi, length > 0 ? length : 0);
+    struct err body_err;
+    enum err_code body_code = fcgi_begin_body(fcgi, length > 0 ? length : 0, &ctx->body, &body_err);
+    if (code == ERR_OK && body_code != ERR_OK) {
+        *err = body_err;
+        code = body_code;
+    }
     ctx->err.code = code;
 }
 

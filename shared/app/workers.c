@@ -24,6 +24,7 @@ struct worker {
 struct workers {
     const struct service *service;
     struct watchdog *watchdog;
+    struct fcgi_head_pipe *head_pipe; /* of a program that takes uploads, else NULL */
     struct watch *watches;
     struct worker *all;
     size_t count;            /* allocated */
@@ -122,8 +123,11 @@ static enum err_code start_worker(struct workers *workers, int listen_fd, size_t
     pthread_attr_t attributes;
     worker->workers = workers;
     worker->watch = &workers->watches[index];
-    enum err_code code =
-        fcgi_open(&worker->fcgi, listen_fd, worker->watch, workers->service->files.clock, err);
+    const struct fcgi_options options = {.listen_fd = listen_fd,
+                                         .watch = worker->watch,
+                                         .clock = workers->service->files.clock,
+                                         .head_pipe = workers->head_pipe};
+    enum err_code code = fcgi_open(&worker->fcgi, &options, err);
     if (code != ERR_OK)
         return code;
     atomic_store(&worker->running, true);
@@ -157,6 +161,8 @@ enum err_code workers_open(struct workers **ret_workers, const struct service *s
     else
         code = watchdog_open(&workers->watchdog, service->files.config, service->files.clock,
                              workers->watches, count, err);
+    if (code == ERR_OK && service->app->takes_uploads)
+        code = fcgi_head_pipe_open(&workers->head_pipe, err);
     for (size_t i = 0; code == ERR_OK && i < count; i++)
         code = start_worker(workers, listen_fd, i, err);
     if (code != ERR_OK) {
@@ -220,6 +226,7 @@ void workers_close(struct workers *workers)
     accept_turn_release(&workers->turn);
     for (size_t i = 0; workers->all && i < workers->count; i++)
         fcgi_close(workers->all[i].fcgi);
+    fcgi_head_pipe_close(workers->head_pipe);
     free(workers->all);
     free(workers->watches);
     free(workers);

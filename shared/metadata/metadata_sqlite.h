@@ -26,6 +26,7 @@
 #define SQLITE_FILE SQLITE_FOLDER "/coffer.sqlite"
 #define SQLITE_MARKER "coffer-database" /* in DATA_DIR: there was a database once */
 #define SQLITE_APPLICATION 0x436f6672   /* "Cofr", PRAGMA application_id */
+#define SQLITE_SECRET_BYTES 32
 #define SQLITE_PATH_SIZE (CONFIG_TEXT_SIZE + 64)
 
 #define SQLITE_BATCH_MAX 256        /* operations in one transaction */

@@ -28,6 +28,9 @@ static enum err_code copy_answer(sqlite3_stmt *statement, struct idempotency_rec
     record->state = IDEMPOTENCY_DONE;
     record->status = sqlite3_column_int(statement, 3);
     bool fits = sqlite_copy(statement, 4, record->fingerprint, sizeof record->fingerprint);
+    buf_reset(&record->location); /* a change may be run again */
+    buf_reset(&record->etag);
+    buf_reset(&record->body);
     buf_append_str(&record->location, sqlite_column(statement, 5));
     buf_append_str(&record->etag, sqlite_column(statement, 6));
     buf_append_str(&record->body, sqlite_column(statement, 7));

@@ -10,9 +10,10 @@
 
 /*
  * Version 1. Status 1 is FILE_DELETED: every index a reader walks leaves such rows out. Each sort
- * has an index with and without the owner, ending in the id that breaks ties and in expires_ms, so
- * that rows are passed over without being read. `usage` holds the kept totals of rows that are not
- * marked deleted, per owner and (owner '') of all; triggers move them in the row's transaction.
+ * has an index with and without the owner, ending in the id that breaks ties and in expires_ms
+ * (for names also in the type, which may be asked for together with a prefix), so that rows are
+ * passed over without being read. `usage` holds the kept totals of rows that are not marked
+ * deleted, per owner and (owner '') of all; triggers move them in the row's transaction.
  */
 static const char version_1[] =
     "CREATE TABLE settings (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT,"
@@ -24,12 +25,13 @@ static const char version_1[] =
     " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
     " version INTEGER NOT NULL, visibility INTEGER NOT NULL, status INTEGER NOT NULL) STRICT;"
     "CREATE INDEX files_created ON files (created_ms, id, expires_ms) WHERE status <> 1;"
-    "CREATE INDEX files_name ON files (name, id, expires_ms) WHERE status <> 1;"
+    "CREATE INDEX files_name ON files (name, id, expires_ms, mime) WHERE status <> 1;"
     "CREATE INDEX files_size ON files (size, id, expires_ms) WHERE status <> 1;"
     "CREATE INDEX files_mime ON files (mime, created_ms, id, expires_ms) WHERE status <> 1;"
     "CREATE INDEX files_owner_created ON files (owner, created_ms, id, expires_ms)"
     " WHERE status <> 1;"
-    "CREATE INDEX files_owner_name ON files (owner, name, id, expires_ms) WHERE status <> 1;"
+    "CREATE INDEX files_owner_name ON files (owner, name, id, expires_ms, mime)"
+    " WHERE status <> 1;"
     "CREATE INDEX files_owner_size ON files (owner, size, id, expires_ms) WHERE status <> 1;"
     "CREATE INDEX files_owner_mime ON files (owner, mime, created_ms, id, expires_ms)"
     " WHERE status <> 1;"
@@ -100,6 +102,11 @@ enum err_code sqlite_check_schema(sqlite3 *db, struct err *err)
                                 "DATA_DIR/" SQLITE_FILE " has an older schema (%d, wanted %d): "
                                 "run `coffer init`.",
                                 (int)version, SCHEMA_VERSION);
+    if (sqlite_number(db, "SELECT length(value) FROM settings WHERE name = 'secret'") !=
+        SQLITE_SECRET_BYTES)
+        return err_set_internal(err, ERR_CONFIG, 0, "check schema",
+                                "DATA_DIR/" SQLITE_FILE " has lost its secret: restore it from a "
+                                "backup.");
     return ERR_OK;
 }
 
@@ -148,7 +155,7 @@ static enum err_code init_failed(struct err *err, int os_errno, const char *oper
 
 static enum err_code write_secret(sqlite3 *db, const struct clock *clock, struct err *err)
 {
-    unsigned char secret[32];
+    unsigned char secret[SQLITE_SECRET_BYTES];
     sqlite3_stmt *statement = NULL;
     clock_random(clock, secret, sizeof secret);
     int result = sqlite3_prepare_v2(db, "INSERT INTO settings VALUES ('secret', ?1)", -1,

@@ -238,8 +238,8 @@ static enum err_code read_secret(struct sqlite_connection *connection, void *arg
     if (code != ERR_OK)
         return code;
     int result = sqlite3_step(statement);
-    if (result == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == 32)
-        memcpy(args, sqlite3_column_blob(statement, 0), 32);
+    if (result == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == SQLITE_SECRET_BYTES)
+        memcpy(args, sqlite3_column_blob(statement, 0), SQLITE_SECRET_BYTES);
     else if (result == SQLITE_ROW || result == SQLITE_DONE)
         code = err_set_internal(err, ERR_INTERNAL, 0, "secret", "The secret is missing.");
     else
@@ -255,7 +255,7 @@ static enum err_code secret(void *state, unsigned char ret_secret[32], struct er
 
 static enum err_code probe(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    unsigned char secret[32];
+    unsigned char secret[SQLITE_SECRET_BYTES];
     enum err_code code = read_secret(connection, secret, err);
     explicit_bzero(secret, sizeof secret);
     /* A file system mounted read-only is found without writing. */

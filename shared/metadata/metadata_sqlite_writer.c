@@ -128,15 +128,12 @@ static void set_busy_budget(const struct metadata_sqlite *db, const struct sqlit
 }
 
 /* ERR_OK when every change that succeeded is committed. */
-static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting *batch,
+static enum err_code try_batch(struct metadata_sqlite *db, struct sqlite_waiting *batch,
                                struct err *err)
 {
     struct err ignored;
-    enum err_code code = writer_open(db, err);
-    if (code != ERR_OK)
-        return code;
     set_busy_budget(db, batch);
-    code = sqlite_simple(db->writer, SQL_BEGIN_IMMEDIATE, err);
+    enum err_code code = sqlite_simple(db->writer, SQL_BEGIN_IMMEDIATE, err);
     if (code != ERR_OK)
         return code;
     code = run_all(db->writer, batch, err);
@@ -145,6 +142,26 @@ static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting
     if (!sqlite3_get_autocommit(db->writer->db) &&
         sqlite_simple(db->writer, SQL_ROLLBACK, &ignored) != ERR_OK)
         db->writer->broken = true;
+    return code;
+}
+
+/* On a full disk the log may be used again from its start, when what it holds is in the database:
+ * overwriting takes no room. So deletes go on. */
+static bool reuse_log(struct sqlite_connection *writer)
+{
+    writer->busy_budget_us = CHECKPOINT_WAIT_US;
+    return !writer->broken && sqlite3_wal_checkpoint_v2(writer->db, NULL, SQLITE_CHECKPOINT_RESTART,
+                                                        NULL, NULL) == SQLITE_OK;
+}
+
+static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting *batch,
+                               struct err *err)
+{
+    enum err_code code = writer_open(db, err);
+    if (code == ERR_OK)
+        code = try_batch(db, batch, err);
+    if (code == ERR_DISK_FULL && reuse_log(db->writer))
+        code = try_batch(db, batch, err);
     return code;
 }
 

@@ -27,7 +27,7 @@ def small_disk(tmp_path):
 
 
 @pytest.fixture
-def cramped(start_service, small_disk):
+def cramped(small_disk, start_service):
     """A service whose DATA_DIR is on it."""
     service = start_service(DATA_DIR=f"{small_disk.path}/data", MIN_FREE_BYTES=MIN_FREE)
     service.expect_5xx = True
@@ -69,8 +69,9 @@ def test_f17_full_by_uploads(cramped, small_disk):
     patch = cramped.patch(f"/api/files/{next(iter(kept))}", json={"metadata": {"a": "b"}},
                           headers={"Content-Type": "application/merge-patch+json"})
     assert patch.status_code == 200
-    for each in list(kept):
-        assert cramped.delete(f"/api/files/{each}").status_code == 200
+    for number, each in enumerate(list(kept)):
+        deleted = cramped.delete(f"/api/files/{each}")
+        assert deleted.status_code == 200, (number, small_disk.free_bytes(), deleted.text)
         del kept[each]
     wait_for(lambda: settled(cramped, 0), "deletes free their space")
     assert cramped.create(random_bytes(MIB, seed=1))["size"] == MIB

@@ -41,6 +41,14 @@ static const struct app test_app = {.name = "test_app",
                                     .endpoints = endpoints,
                                     .endpoint_count = sizeof endpoints / sizeof *endpoints};
 
+/* Bodies come through libfcgi in one, straight from the connection in the other. */
+static const struct app test_upload_app = {.name = "test_upload_app",
+                                           .takes_uploads = true,
+                                           .endpoints = endpoints,
+                                           .endpoint_count = sizeof endpoints / sizeof *endpoints};
+
+static const struct app *const apps[] = {&test_app, &test_upload_app};
+
 struct program {
     pid_t pid;
     char socket_path[256];
@@ -66,11 +74,12 @@ static void set_environment(const char *folder)
     setenv("RUNTIME_DIR", path, 1);
     mkdir(path, 0700);
     setenv("WORKERS", "4", 1);
+    setenv("UPLOAD_WORKERS", "4", 1);
     setenv("BODY_IDLE_SECONDS", "1", 1);
     setenv("STOP_GRACE_SECONDS", "5", 1);
 }
 
-static bool start(struct program *program)
+static bool start(struct program *program, const struct app *app)
 {
     struct config config;
     struct err err = {0};
@@ -86,7 +95,7 @@ static bool start(struct program *program)
     program->pid = fork();
     if (program->pid == 0) {
         dup2(fd, 0);
-        exit(app_run(&test_app));
+        exit(app_run(app));
     }
     close(fd);
     return program->pid > 0;
@@ -113,9 +122,15 @@ static int begin(const struct program *program, const char *method, const char *
     snprintf(uri_pair, sizeof uri_pair, "REQUEST_URI=%s", uri);
     snprintf(path_pair, sizeof path_pair, "PATH_INFO=%s", uri);
     snprintf(length_pair, sizeof length_pair, "CONTENT_LENGTH=%s", content_length);
-    const char *const variables[] = {method_pair, uri_pair, path_pair, length_pair,
-                                     "SCRIPT_NAME=", "HTTP_HOST=localhost",
-                                     "REMOTE_ADDR=127.0.0.1", "HTTP_X_REQUEST_ID=rid-1", NULL};
+    const char *const variables[] = {method_pair,
+                                     uri_pair,
+                                     path_pair,
+                                     length_pair,
+                                     "SCRIPT_NAME=",
+                                     "HTTP_HOST=localhost",
+                                     "REMOTE_ADDR=127.0.0.1",
+                                     "HTTP_X_REQUEST_ID=rid-1",
+                                     NULL};
     int fd = fcgi_client_connect(program->socket_path);
     if (fd >= 0 && !fcgi_client_begin(fd, variables)) {
         close(fd);
@@ -138,7 +153,7 @@ static bool call(const struct program *program, const char *method, const char *
     return answered;
 }
 
-TEST(app, answers_and_refuses_as_the_contract_says)
+static void answers_as_the_contract_says(const struct app *app)
 {
     static const struct {
         const char *method;
@@ -155,10 +170,10 @@ TEST(app, answers_and_refuses_as_the_contract_says)
     };
     struct program program;
     char answer[8192];
-    REQUIRE(start(&program));
+    REQUIRE(start(&program, app));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        CHECK_ROW(rows[i].uri, call(&program, rows[i].method, rows[i].uri, rows[i].body, answer,
-                                    sizeof answer));
+        CHECK_ROW(rows[i].uri,
+                  call(&program, rows[i].method, rows[i].uri, rows[i].body, answer, sizeof answer));
         for (size_t k = 0; k < 3; k++)
             CHECK_ROW(rows[i].want[k], strstr(answer, rows[i].want[k]) != NULL);
         CHECK(strstr(answer, "secret") == NULL);
@@ -166,18 +181,18 @@ TEST(app, answers_and_refuses_as_the_contract_says)
     CHECK_INT(stop(&program), 0);
 }
 
-TEST(app, survives_what_is_no_fastcgi)
+static void survives_what_is_no_fastcgi(const struct app *app)
 {
     static const unsigned char rows[][16] = {
         {0},
-        {1, 1, 0, 1, 0, 8, 0, 0, 0, 9, 0},                       /* a role nobody has */
-        {9, 1, 0, 1, 0, 8, 0, 0, 0, 1, 0},                       /* another version */
-        {1, 4, 0, 1, 0xff, 0xff, 0, 0, 0x7f, 0xff, 0xff, 0xff},  /* lengths that overflow */
+        {1, 1, 0, 1, 0, 8, 0, 0, 0, 9, 0},                      /* a role nobody has */
+        {9, 1, 0, 1, 0, 8, 0, 0, 0, 1, 0},                      /* another version */
+        {1, 4, 0, 1, 0xff, 0xff, 0, 0, 0x7f, 0xff, 0xff, 0xff}, /* lengths that overflow */
         {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T', 'T', 'P', '/', '1', '.', '1', '\r', '\n'},
     };
     struct program program;
     char answer[8192];
-    REQUIRE(start(&program));
+    REQUIRE(start(&program, app));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int repeat = 0; repeat < 8; repeat++) { /* more than there are workers */
             int fd = fcgi_client_connect(program.socket_path);
@@ -189,11 +204,11 @@ TEST(app, survives_what_is_no_fastcgi)
     CHECK_INT(stop(&program), 0);
 }
 
-TEST(app, ends_a_body_that_stalls_with_408_and_one_that_breaks_off_without_a_word)
+static void ends_bodies_that_stall_or_break_off(const struct app *app)
 {
     struct program program;
     char answer[8192];
-    REQUIRE(start(&program));
+    REQUIRE(start(&program, app));
     int fd = begin(&program, "POST", "/api/files/delete", "100");
     REQUIRE(fd >= 0);
     CHECK(fcgi_client_body(fd, "abc", 3));
@@ -209,17 +224,17 @@ TEST(app, ends_a_body_that_stalls_with_408_and_one_that_breaks_off_without_a_wor
     CHECK_INT(stop(&program), 0);
 }
 
-TEST(app, stop_is_never_lost_and_finishes_what_runs)
+static void stops_at_once_and_finishes_what_runs(const struct app *app)
 {
     char answer[8192];
     struct program program;
     for (int i = 0; i < 20; i++) { /* racing the workers' way back to accept, and idle */
-        REQUIRE(start(&program));
+        REQUIRE(start(&program, app));
         CHECK(call(&program, "POST", "/api/files/delete", "x", answer, sizeof answer));
         usleep((useconds_t)(i / 10 * i * 2000));
         CHECK_INT(stop(&program), 0);
     }
-    REQUIRE(start(&program));
+    REQUIRE(start(&program, app));
     int fd = begin(&program, "POST", "/api/files/delete", "5");
     REQUIRE(fd >= 0);
     CHECK(fcgi_client_body(fd, "he", 2));
@@ -231,6 +246,30 @@ TEST(app, stop_is_never_lost_and_finishes_what_runs)
     CHECK(strstr(answer, "\r\n\r\nhello") != NULL);
     close(fd);
     CHECK_INT(stop(&program), 0);
+}
+
+TEST(app, answers_and_refuses_as_the_contract_says)
+{
+    for (size_t i = 0; i < sizeof apps / sizeof *apps; i++)
+        answers_as_the_contract_says(apps[i]);
+}
+
+TEST(app, survives_what_is_no_fastcgi)
+{
+    for (size_t i = 0; i < sizeof apps / sizeof *apps; i++)
+        survives_what_is_no_fastcgi(apps[i]);
+}
+
+TEST(app, ends_a_body_that_stalls_with_408_and_one_that_breaks_off_without_a_word)
+{
+    for (size_t i = 0; i < sizeof apps / sizeof *apps; i++)
+        ends_bodies_that_stall_or_break_off(apps[i]);
+}
+
+TEST(app, stop_is_never_lost_and_finishes_what_runs)
+{
+    for (size_t i = 0; i < sizeof apps / sizeof *apps; i++)
+        stops_at_once_and_finishes_what_runs(apps[i]);
 }
 
 TEST(app, refuses_to_start_without_a_socket)

@@ -27,19 +27,27 @@ TEST(fcgi_head, takes_what_a_gateway_sends_and_nothing_else)
         ROW("body first", BEGIN "\1\5\0\1\0\0\0\0", FCGI_HEAD_BAD),
         ROW("pair longer than its record", BEGIN "\1\4\0\1\0\4\0\0\1\2nv" END, FCGI_HEAD_BAD),
         ROW("length cut off", BEGIN "\1\4\0\1\0\1\0\0\x80" END, FCGI_HEAD_BAD),
-        ROW("lengths that overflow",
-            BEGIN "\1\4\0\1\0\10\0\0\xff\xff\xff\xfa\xff\xff\xff\xfb" END, FCGI_HEAD_BAD),
+        ROW("lengths that overflow", BEGIN "\1\4\0\1\0\10\0\0\xff\xff\xff\xfa\xff\xff\xff\xfb" END,
+            FCGI_HEAD_BAD),
 #undef ROW
     };
+    size_t len = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         CHECK_INT_ROW(rows[i].name,
-                      fcgi_head_check((const unsigned char *)rows[i].head, rows[i].len),
+                      fcgi_head_check((const unsigned char *)rows[i].head, rows[i].len, &len),
                       rows[i].want);
 }
 
 TEST(fcgi_head, every_cut_of_a_sound_head_is_incomplete)
 {
     static const char head[] = BEGIN PAIR END;
+    size_t head_len = 0;
     for (size_t len = 0; len < sizeof head - 1; len++)
-        CHECK_INT(fcgi_head_check((const unsigned char *)head, len), FCGI_HEAD_INCOMPLETE);
+        CHECK_INT(fcgi_head_check((const unsigned char *)head, len, &head_len),
+                  FCGI_HEAD_INCOMPLETE);
+    CHECK_INT((int64_t)head_len, 0);
+    CHECK_INT(fcgi_head_check((const unsigned char *)BEGIN PAIR END "rest",
+                              sizeof(BEGIN PAIR END "rest") - 1, &head_len),
+              FCGI_HEAD_SOUND);
+    CHECK_INT((int64_t)head_len, sizeof head - 1);
 }
