@@ -40,7 +40,8 @@ endif
 CFLAGS_ALL = -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-sections \
 	$(WARNINGS) $(HARDENING) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) \
 	$(if $(filter undefined,$(subst $(comma),$(space),$(SANITIZER))),-fno-sanitize-recover=undefined) \
-	$(if $(ANALYZE),-fanalyzer $(ANALYZE_HEADER) -Wno-unused-value -Wno-sign-conversion) $(if $(FUZZER),-fsanitize=fuzzer-no-link) \
+	$(if $(ANALYZE),-fanalyzer $(ANALYZE_HEADER) -Wno-unused-value \
+	-Wno-sign-conversion -Wno-analyzer-malloc-leak) $(if $(FUZZER),-fsanitize=fuzzer-no-link) \
 	-D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' $(if $(CRASH_POINTS),-DCOFFER_CRASH_POINTS) \
 	-Ishared -Itests/support -include base/banned.h $(CFLAGS)
 # errors.c defines what the header of the analysers wraps.

@@ -56,16 +56,30 @@ static int create_token(const struct command *command, const struct files *files
     return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
+struct token_list {
+    const struct clock *clock;
+    bool has_heading;
+};
+
+/* Nothing is printed before the tokens can be read. */
+static void print_heading(struct token_list *list)
+{
+    if (!list->has_heading)
+        printf("ID\tOWNER\tSCOPE\tCREATED\tEXPIRES\tSTATE\n");
+    list->has_heading = true;
+}
+
 static enum err_code print_token(void *context, const struct token *token, struct err *err)
 {
-    const struct clock *clock = context;
+    struct token_list *list = context;
     char created[TEXT_TIME_SIZE];
     char expires[TEXT_TIME_SIZE] = "never";
     (void)err;
+    print_heading(list);
     text_time(token->created_ms, created);
     if (token->expires_ms)
         text_time(token->expires_ms, expires);
-    bool expired = token->expires_ms && token->expires_ms <= clock_wall_ms(clock);
+    bool expired = token->expires_ms && token->expires_ms <= clock_wall_ms(list->clock);
     printf("%s\t%s\t%s%s%s\t%s\t%s\t%s\n", token->id, token->owner,
            token->scopes & SCOPE_READ ? "r" : "-", token->scopes & SCOPE_WRITE ? "w" : "-",
            token->scopes & SCOPE_ADMIN ? "a" : "-", created, expires,
@@ -78,10 +92,10 @@ static enum err_code print_token(void *context, const struct token *token, struc
 static int list_tokens(const struct command *command, const struct files *files)
 {
     struct err err;
-    struct clock clock = *files->clock;
-    printf("ID\tOWNER\tSCOPE\tCREATED\tEXPIRES\tSTATE\n");
-    if (metadata_token_list(files->metadata, print_token, &clock, &err) != ERR_OK)
+    struct token_list list = {.clock = files->clock};
+    if (metadata_token_list(files->metadata, print_token, &list, &err) != ERR_OK)
         return command_fail(command, &err);
+    print_heading(&list);
     return EXIT_DONE;
 }
 

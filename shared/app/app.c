@@ -77,7 +77,10 @@ static enum err_code open_observers(struct process *process, struct err *err)
     if (code != ERR_OK)
         return code;
     snprintf(path, sizeof path, "%s/metrics", process->config.runtime_dir);
-    return metrics_open(&process->metrics, path, process->app->name, err);
+    code = metrics_open(&process->metrics, path, process->app->name, err);
+    if (code == ERR_OK)
+        log_count_drops(process->log, process->metrics);
+    return code;
 }
 
 static int step_threads(void)
@@ -142,8 +145,8 @@ static void close_process(struct process *process)
     step_pool_close(process->step_pool);
     metadata_close(process->metadata);
     storage_close(process->storage);
-    metrics_close(process->metrics);
     log_close(process->log);
+    metrics_close(process->metrics);
 }
 
 static void say(const struct process *process, enum err_level level, const char *message,

@@ -22,7 +22,7 @@ struct response {
     struct buf body;
     struct buf sendfile_path; /* absolute path; empty: no X-Sendfile */
     struct source *source;    /* borrowed until the answer was sent, or NULL */
-    int64_t content_length;   /* bytes of the representation: of the file or source, -1 for body */
+    int64_t content_length;   /* bytes the file or source will send, -1 for body */
     bool failed;
 };
 

@@ -102,8 +102,11 @@ enum err_code sqlite_check_schema(sqlite3 *db, struct err *err)
                                 "DATA_DIR/" SQLITE_FILE " has an older schema (%d, wanted %d): "
                                 "run `coffer init`.",
                                 (int)version, SCHEMA_VERSION);
-    if (sqlite_number(db, "SELECT length(value) FROM settings WHERE name = 'secret'") !=
-        SQLITE_SECRET_BYTES)
+    int64_t len = sqlite_number(db, "SELECT length(value) FROM settings WHERE name = 'secret'");
+    int result = sqlite3_errcode(db) & 0xff;
+    if (len < 0 && result != SQLITE_OK && result != SQLITE_DONE)
+        return schema_failed(db, result, "check schema", err);
+    if (len != SQLITE_SECRET_BYTES)
         return err_set_internal(err, ERR_CONFIG, 0, "check schema",
                                 "DATA_DIR/" SQLITE_FILE " has lost its secret: restore it from a "
                                 "backup.");

@@ -37,6 +37,7 @@ struct log {
     struct line_middle middles[ERR_LEVEL_ERROR + 1];
     _Atomic uint64_t next_event;
     _Atomic uint64_t dropped;
+    struct metrics *metrics; /* borrowed, or NULL */
     _Atomic int tail; /* enum tail_state */
 };
 
@@ -218,6 +219,11 @@ bool log_enabled(const struct log *log, enum err_level level)
     return log && level >= log->level;
 }
 
+void log_count_drops(struct log *log, struct metrics *metrics)
+{
+    log->metrics = metrics;
+}
+
 uint64_t log_dropped(const struct log *log)
 {
     return log ? atomic_load(&log->dropped) : 0;
@@ -293,6 +299,8 @@ void log_write(struct log *log, enum err_level level, const struct trace *trace,
         log_line_field(&line, &fields[i]);
     log_line_finish(&line);
     bool written = log->is_socket ? send_to_socket(log, &line) : write_to_file(log, &line);
-    if (!written)
+    if (!written) {
         atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
+        metrics_add(log->metrics, METRIC_LOG_LINES_DROPPED, NULL, 1);
+    }
 }

@@ -18,6 +18,7 @@
 #include "base/config.h"
 #include "base/errors.h"
 #include "base/str.h"
+#include "observe/metrics.h"
 #include "observe/trace.h"
 
 #define LOG_LINE_MAX 8192
@@ -47,6 +48,9 @@ bool log_enabled(const struct log *log, enum err_level level);
 /* Writes one line when the level is enabled. `trace` may be NULL. */
 void log_write(struct log *log, enum err_level level, const struct trace *trace,
                const char *message, const struct log_field *fields, size_t field_count);
+/* From now on every dropped line is also counted in METRIC_LOG_LINES_DROPPED. Call before other
+ * threads log; `metrics` is borrowed until log_close. */
+void log_count_drops(struct log *log, struct metrics *metrics);
 /* Lines that could not be written since the start. */
 uint64_t log_dropped(const struct log *log);
 

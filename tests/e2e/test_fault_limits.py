@@ -1,0 +1,89 @@
+"""F21: a program that runs out of descriptors under load stays alive, answers 503 while it must, and
+works again as soon as it may open files."""
+
+import os
+import resource
+import time
+
+import pytest
+
+from history import Load
+from rawhttp import RawConnection, raw_request
+from service import wait_for
+
+
+def open_descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def limit_descriptors(pid, soft):
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("spare", [0, 3])
+@pytest.mark.parametrize("program", ["files_upload", "files_get", "files_list", "files_delete"])
+def test_f21_no_descriptors_left(start_service, program, spare):
+    """`spare`: with none at all connections wait; with a few they are taken and cannot be served."""
+    service = start_service()
+    service.expect_5xx = True
+    load = Load(service, clients=16, seed=21, sizes=(0, 700, 20_000))
+    with load:
+        load.wait_for(10)
+        pids = service.pids(program)
+        assert len(pids) == 1
+        before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)[0]
+        # As soon as the load lets go of one, nobody gets it back.
+        limit_descriptors(pids[0], min(open_descriptors(pids[0]), 24) + spare)
+        time.sleep(2)
+        limit_descriptors(pids[0], before)
+        load.recover()
+        assert service.pids(program) == pids, "the program died of it"
+        load.wait_for(10)
+    failed = {status for status in load.statuses if status and status >= 500}
+    assert failed <= {503}, load.statuses
+    assert None not in load.statuses, f"requests without an answer: {load.statuses}"
+    load.check()
+
+
+def test_f21_gateway_without_descriptors(start_service):
+    """lighttpd takes no more connections than it can serve; those that are there are answered."""
+    service = start_service()
+    service.expect_5xx = True
+    load = Load(service, clients=16, seed=22, sizes=(0, 700, 20_000))
+    gateway = service.pids("lighttpd")[0]
+    with load:
+        load.wait_for(10)
+        before = resource.prlimit(gateway, resource.RLIMIT_NOFILE)[0]
+        limit_descriptors(gateway, open_descriptors(gateway) + 2)
+        time.sleep(2)
+        limit_descriptors(gateway, before)
+        load.recover()
+        assert gateway in service.pids("lighttpd")
+        load.wait_for(10)
+    load.check()
+
+
+def test_f21_workers_are_back_after_the_shortage(start_service):
+    """No worker is lost to it: as many slow uploads as there are workers still run at once."""
+    service = start_service(UPLOAD_WORKERS=12)
+    service.expect_5xx = True
+    pid = service.pids("files_upload")[0]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+    load = Load(service, clients=16, seed=23, sizes=(700,))
+    with load:
+        limit_descriptors(pid, open_descriptors(pid))
+        time.sleep(1)
+        limit_descriptors(pid, before)
+        load.recover()
+    load.check()
+    slow = [RawConnection(service) for _ in range(12)]
+    for connection in slow:
+        connection.send(raw_request("PUT", "/api/files/upload/slow", [("Content-Length", 10)]),
+                        b"12345")
+    wait_for(lambda: service.metric("http_requests_in_flight") >= 13, "every worker has one")
+    for connection in slow:
+        connection.send(b"67890")
+    assert [connection.read("PUT").status for connection in slow] == [201] * 12
+    for connection in slow:
+        connection.close()
