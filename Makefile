@@ -143,13 +143,13 @@ deps-bench: ## install what the benchmark needs
 test: deps-test ## everything below but fuzz, coverage and bench
 	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay e2e
 
-unit: ## CUnit tests of each unit: as shipped, under ASan+UBSan, those with threads under TSan
+unit: ## CUnit tests of each unit: as shipped, under ASan+UBSan, under TSan
 	@$(MAKE) -s -j$(JOBS) build/release/tests/unit/run
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/unit/run
 	@$(MAKE) -s -j$(JOBS) $(TSAN) $(TSAN_BUILD)/tests/unit/run
 	build/release/tests/unit/run
 	$(ASAN_BUILD)/tests/unit/run
-	$(TSAN_BUILD)/tests/unit/run $(TSAN_SUITES)
+	$(TSAN_BUILD)/tests/unit/run
 
 contract: ## one suite over every storage driver, one over every metadata driver
 	@$(MAKE) -s -j$(JOBS) build/release/tests/contract/run

@@ -34,20 +34,20 @@ static bool parse_duration(const char *text, int64_t *ret_seconds)
 static int create_token(const struct command *command, const struct files *files,
                         const struct command_option *options)
 {
-    struct token token;
+    struct token token = {.revoked_ms = 0};
     struct err err;
     char text[TOKEN_TEXT_SIZE];
-    unsigned scopes = 0;
     int64_t seconds = 0;
     const char *owner = options[0].value;
-    if (!owner || !owner_is_valid(str_of(owner)))
+    if (!owner || !owner_is_valid(str_of(owner)) ||
+        !str_copy(token.owner, sizeof token.owner, str_of(owner)))
         return command_misuse(command, "--owner takes 1 to 128 letters, digits and . _ @ -");
-    if (!options[1].value || !token_parse_scopes(str_of(options[1].value), &scopes))
+    if (!options[1].value || !token_parse_scopes(str_of(options[1].value), &token.scopes))
         return command_misuse(command, "--scope takes read, write, admin, separated by commas");
     if (!options[2].value || !parse_duration(options[2].value, &seconds))
         return command_misuse(command, "--expires takes a time like 90d, 12h, 30m, or never");
-    int64_t expires_ms = seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
-    token_make(files->clock, str_of(owner), scopes, expires_ms, &token, text);
+    token.expires_ms = seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
+    token_make(files->clock, &token, text);
     if (metadata_token_insert(files->metadata, &token, &err) != ERR_OK)
         return command_fail(command, &err);
     fprintf(stderr, "Token %s of %s. It is shown only now:\n", token.id, token.owner);

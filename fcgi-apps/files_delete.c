@@ -26,9 +26,9 @@ static enum err_code delete_batch(struct app_ctx *ctx, struct err *err)
     enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
     if (code == ERR_OK)
         code = app_read_json(ctx, NULL, &json, err);
+    const struct batch_request asked = {&ctx->principal, buf_str(&json), &ctx->idempotency};
     if (code == ERR_OK)
-        code = files_remove_batch(ctx->files, &ctx->principal, buf_str(&json), &ctx->idempotency,
-                                  &ctx->response.body, &replayed, err);
+        code = files_remove_batch(ctx->files, &asked, &ctx->response.body, &replayed, err);
     buf_release(&json);
     if (code != ERR_OK)
         return code;

@@ -47,8 +47,7 @@ static enum err_code answer_bytes(struct app_ctx *ctx, const struct file *file, 
     file_headers_validators(response, file);
     file_headers_content(response, file, is_inline);
     response_header_text(response, "Accept-Ranges", whole ? "none" : "bytes");
-    response->content_length =
-        range.kind == RANGE_ONE ? range.last - range.first + 1 : file->size;
+    response->content_length = range.kind == RANGE_ONE ? range.last - range.first + 1 : file->size;
     if (ctx->request.method == METHOD_GET) {
         metrics_add(ctx->files->metrics, METRIC_FILES_DOWNLOADED, NULL, 1);
         metrics_add(ctx->files->metrics, METRIC_DOWNLOAD_BYTES, NULL, response->content_length);

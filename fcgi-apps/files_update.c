@@ -13,9 +13,10 @@ static enum err_code patch_file(struct app_ctx *ctx, struct err *err)
     enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
     if (code == ERR_OK)
         code = app_read_json(ctx, "application/merge-patch+json", &json, err);
+    const struct update_request asked = {&ctx->principal, &ctx->request, buf_str(&json),
+                                         &ctx->idempotency};
     if (code == ERR_OK)
-        code = files_update(ctx->files, &ctx->principal, &ctx->request, buf_str(&json),
-                            &ctx->idempotency, &file, &replayed, err);
+        code = files_update(ctx->files, &asked, &file, &replayed, err);
     buf_release(&json);
     if (code != ERR_OK)
         return code;

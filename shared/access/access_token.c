@@ -23,23 +23,20 @@ static void make_id(const struct clock *clock, char target[TOKEN_ID_LENGTH + 1])
     target[TOKEN_ID_LENGTH] = '\0';
 }
 
-void token_make(const struct clock *clock, struct str owner, unsigned scopes, int64_t expires_ms,
-                struct token *ret_token, char ret_text[TOKEN_TEXT_SIZE])
+void token_make(const struct clock *clock, struct token *token, char ret_text[TOKEN_TEXT_SIZE])
 {
     unsigned char secret[TOKEN_SECRET_BYTES];
     struct buf text;
-    *ret_token = (struct token){
-        .scopes = scopes, .created_ms = clock_wall_ms(clock), .expires_ms = expires_ms};
-    if (!str_copy(ret_token->owner, sizeof ret_token->owner, owner))
-        ret_token->owner[0] = '\0';
-    make_id(clock, ret_token->id);
+    token->created_ms = clock_wall_ms(clock);
+    token->revoked_ms = 0;
+    make_id(clock, token->id);
     clock_random(clock, secret, sizeof secret);
 
     buf_init(&text, TOKEN_TEXT_SIZE - 1);
-    buf_printf(&text, TOKEN_PREFIX "%s_", ret_token->id);
+    buf_printf(&text, TOKEN_PREFIX "%s_", token->id);
     text_base64url(secret, sizeof secret, &text);
     memcpy(ret_text, buf_text(&text), text.len + 1);
-    SHA256((const unsigned char *)text.data, text.len, ret_token->digest);
+    SHA256((const unsigned char *)text.data, text.len, token->digest);
     explicit_bzero(secret, sizeof secret);
     explicit_bzero(text.data, text.len);
     buf_release(&text);

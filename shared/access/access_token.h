@@ -10,10 +10,9 @@
 
 #define TOKEN_TEXT_SIZE 80
 
-/* Makes a token in force: fills *ret_token (owner, scopes, expiry as given) and its text.
- * The caller wipes the text after showing it once. */
-void token_make(const struct clock *clock, struct str owner, unsigned scopes, int64_t expires_ms,
-                struct token *ret_token, char ret_text[TOKEN_TEXT_SIZE]);
+/* Makes a token of token->owner with its scopes and expiry: fills in the rest and its text, which
+ * the caller wipes after showing it once. */
+void token_make(const struct clock *clock, struct token *token, char ret_text[TOKEN_TEXT_SIZE]);
 /* Copies the public id out of a well-formed token text; false when it is not one. */
 bool token_id_of(struct str text, char ret_id[TOKEN_ID_LENGTH + 1]);
 /* Does the text belong to the row, in constant time, and is the row in force at now_ms? */

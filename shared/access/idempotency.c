@@ -5,9 +5,10 @@
 
 #define NS_PER_MS 1000000LL
 
-void idempotency_init(struct idempotency *idempotency)
+void idempotency_init(struct idempotency *idempotency, struct metadata *metadata,
+                      const struct clock *clock)
 {
-    *idempotency = (struct idempotency){0};
+    *idempotency = (struct idempotency){.metadata = metadata, .clock = clock};
     idempotency_record_init(&idempotency->record);
 }
 
@@ -33,24 +34,21 @@ static void set_renewal(struct idempotency *idempotency)
         clock_steady_ns(idempotency->clock) + LIMIT_IDEMPOTENCY_RENEW_MS * NS_PER_MS;
 }
 
-enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata *metadata,
-                                const struct clock *clock, struct str owner, struct str key,
+enum err_code idempotency_begin(struct idempotency *idempotency, struct str owner, struct str key,
                                 struct err *err)
 {
     unsigned char random[16];
     if (!key_is_valid(key))
         return err_set(err, ERR_BAD_REQUEST, "idempotency",
                        "Idempotency-Key must be one value of 1 to 255 printable ASCII characters.");
-    clock_random(clock, random, sizeof random);
+    clock_random(idempotency->clock, random, sizeof random);
     text_hex(random, sizeof random, idempotency->nonce);
-    idempotency->metadata = metadata;
-    idempotency->clock = clock;
     idempotency->owner = owner;
     idempotency->key = key;
 
-    int64_t now_ms = clock_wall_ms(clock);
+    int64_t now_ms = clock_wall_ms(idempotency->clock);
     enum err_code code =
-        metadata_idempotency_begin(metadata, owner, key, nonce_of(idempotency), now_ms,
+        metadata_idempotency_begin(idempotency->metadata, owner, key, nonce_of(idempotency), now_ms,
                                    now_ms + LIMIT_IDEMPOTENCY_LEASE_MS, &idempotency->record, err);
     if (code != ERR_OK)
         return code;

@@ -23,12 +23,12 @@ struct idempotency {
     struct idempotency_record record;
 };
 
-/* Starts nothing: a request without a key. */
-void idempotency_init(struct idempotency *idempotency);
+/* Starts nothing: a request without a key. metadata and clock are borrowed. */
+void idempotency_init(struct idempotency *idempotency, struct metadata *metadata,
+                      const struct clock *clock);
 /* Takes the key. ERR_BAD_REQUEST for a key that is not 1–255 printable ASCII, ERR_CONFLICT while
  * another request holds it. owner and key are borrowed until idempotency_end. */
-enum err_code idempotency_begin(struct idempotency *idempotency, struct metadata *metadata,
-                                const struct clock *clock, struct str owner, struct str key,
+enum err_code idempotency_begin(struct idempotency *idempotency, struct str owner, struct str key,
                                 struct err *err) ERR_MUST_CHECK;
 /* Prolongs the lease when that is due; called while waiting for the client. */
 enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err) ERR_MUST_CHECK;

@@ -10,19 +10,19 @@ static enum err_code refuse_token(struct err *err)
                    "The bearer token is missing, malformed, expired or revoked.");
 }
 
-static enum err_code find_token(struct principal *ret_principal, struct metadata *metadata,
-                                struct str text, int64_t now_ms, struct err *err)
+static enum err_code find_token(const struct authority *authority, struct str text,
+                                struct principal *ret_principal, struct err *err)
 {
     struct token token;
     char id[TOKEN_ID_LENGTH + 1];
     if (!token_id_of(text, id))
         return refuse_token(err);
-    enum err_code code = metadata_token_get(metadata, id, &token, err);
+    enum err_code code = metadata_token_get(authority->metadata, id, &token, err);
     if (code == ERR_NOT_FOUND)
         return refuse_token(err);
     if (code != ERR_OK)
         return code;
-    if (!token_matches(&token, text, now_ms))
+    if (!token_matches(&token, text, clock_wall_ms(authority->clock)))
         return refuse_token(err);
     *ret_principal = (struct principal){.scopes = token.scopes};
     if (token.scopes & SCOPE_ADMIN)
@@ -31,25 +31,25 @@ static enum err_code find_token(struct principal *ret_principal, struct metadata
     return ERR_OK;
 }
 
-enum err_code principal_authenticate(struct principal *ret_principal, const struct config *config,
-                                     struct metadata *metadata, const struct clock *clock,
-                                     bool given, struct str authorization, struct err *err)
+enum err_code principal_authenticate(const struct authority *authority,
+                                     const struct str *authorization,
+                                     struct principal *ret_principal, struct err *err)
 {
-    if (config->auth_mode == AUTH_MODE_NONE) {
+    const struct str scheme = STR("Bearer ");
+    if (authority->config->auth_mode == AUTH_MODE_NONE) {
         *ret_principal = (struct principal){.owner = LOCAL_OWNER,
                                             .scopes = SCOPE_READ | SCOPE_WRITE | SCOPE_ADMIN};
         return ERR_OK;
     }
-    if (!given) {
+    if (!authorization) {
         *ret_principal = (struct principal){.anonymous = true};
         return ERR_OK;
     }
-    const struct str scheme = STR("Bearer ");
-    if (authorization.len <= scheme.len ||
-        !str_equal_nocase((struct str){authorization.data, scheme.len}, scheme))
+    if (authorization->len <= scheme.len ||
+        !str_equal_nocase((struct str){authorization->data, scheme.len}, scheme))
         return refuse_token(err);
-    struct str text = {authorization.data + scheme.len, authorization.len - scheme.len};
-    return find_token(ret_principal, metadata, text, clock_wall_ms(clock), err);
+    struct str text = {authorization->data + scheme.len, authorization->len - scheme.len};
+    return find_token(authority, text, ret_principal, err);
 }
 
 enum err_code principal_require(const struct principal *principal, enum token_scope scope,

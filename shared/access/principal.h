@@ -17,12 +17,19 @@ struct principal {
     bool anonymous;                    /* no credentials were given */
 };
 
-/* `authorization` is the header's value, `given` false when there was none: then the principal is
+/* What credentials are judged by; borrowed. */
+struct authority {
+    const struct config *config;
+    struct metadata *metadata;
+    const struct clock *clock;
+};
+
+/* `authorization` is the header's value, or NULL when there was none: then the principal is
  * anonymous. ERR_UNAUTHORIZED for anything but one valid token in force. */
-enum err_code principal_authenticate(struct principal *ret_principal, const struct config *config,
-                                     struct metadata *metadata, const struct clock *clock,
-                                     bool given, struct str authorization,
-                                     struct err *err) ERR_MUST_CHECK;
+enum err_code principal_authenticate(const struct authority *authority,
+                                     const struct str *authorization,
+                                     struct principal *ret_principal, struct err *err)
+    ERR_MUST_CHECK;
 
 /* ERR_UNAUTHORIZED for an anonymous principal, ERR_FORBIDDEN when `scope` is lacking. */
 enum err_code principal_require(const struct principal *principal, enum token_scope scope,

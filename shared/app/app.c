@@ -159,7 +159,7 @@ static void say(const struct process *process, enum err_level level, const char 
         fields[count++] = LOG_FIELD_STR("error.operation", str_of(err->operation));
     }
     if (process->log)
-        log_write(process->log, level, NULL, message, fields, count);
+        log_write(process->log, level, NULL, message, (struct log_fields){fields, count});
 }
 
 static int refuse_to_start(const struct process *process, const struct err *err)

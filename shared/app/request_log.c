@@ -75,5 +75,6 @@ void request_log_write(const struct app_ctx *ctx)
     add_text(&list, "user.name", str_of(ctx->principal.owner));
     add_text(&list, "user_agent.original", request_header_or_empty(request, "USER_AGENT"));
     add_error(&list, &ctx->err);
-    log_write(ctx->log, level, &ctx->trace, "request", list.fields, list.count);
+    log_write(ctx->log, level, &ctx->trace, "request",
+              (struct log_fields){list.fields, list.count});
 }

@@ -47,10 +47,11 @@ static enum err_code authenticate(struct app_ctx *ctx, struct err *err)
 {
     struct str authorization;
     struct metrics *metrics = ctx->files->metrics;
+    const struct authority authority = {ctx->files->config, ctx->files->metadata,
+                                        ctx->files->clock};
     bool given = request_header(&ctx->request, "AUTHORIZATION", &authorization);
     enum err_code code =
-        principal_authenticate(&ctx->principal, ctx->files->config, ctx->files->metadata,
-                               ctx->files->clock, given, authorization, err);
+        principal_authenticate(&authority, given ? &authorization : NULL, &ctx->principal, err);
     unsigned outcome = code != ERR_OK             ? AUTH_REJECTED
                        : ctx->principal.anonymous ? AUTH_ANONYMOUS
                                                   : AUTH_ACCEPTED;
@@ -66,8 +67,7 @@ static enum err_code take_idempotency_key(struct app_ctx *ctx, struct watch *wat
         return ERR_OK;
     enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
     if (code == ERR_OK)
-        code = idempotency_begin(&ctx->idempotency, ctx->files->metadata, ctx->files->clock,
-                                 str_of(ctx->principal.owner), key, err);
+        code = idempotency_begin(&ctx->idempotency, str_of(ctx->principal.owner), key, err);
     if (code == ERR_OK && ctx->idempotency.active && !ctx->idempotency.replay)
         watch_idempotency(watch, &ctx->idempotency);
     return code;
@@ -183,7 +183,7 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
                             .started_ns = clock_steady_ns(service->files.clock),
                             .process_started_ns = service->started_ns};
     response_init(&ctx->response);
-    idempotency_init(&ctx->idempotency);
+    idempotency_init(&ctx->idempotency, service->files.metadata, service->files.clock);
     enum err_code code = request_from_env(&ctx->request, fcgi_environment(fcgi), err);
     trace_start(&ctx->trace, service->files.clock,
                 request_header_or_empty(&ctx->request, "X_REQUEST_ID"),

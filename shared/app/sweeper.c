@@ -28,9 +28,9 @@ static void log_sweep(struct log *log, enum err_code code, const struct sweep_re
         LOG_FIELD_STR("error.operation", str_of(code == ERR_OK ? "" : err->operation)),
     };
     if (code != ERR_OK)
-        log_write(log, ERR_LEVEL_WARN, NULL, "sweep failed", failure, 2);
+        log_write(log, ERR_LEVEL_WARN, NULL, "sweep failed", (struct log_fields){failure, 2});
     else if (result->expired + result->deleted + result->orphans > 0)
-        log_write(log, ERR_LEVEL_INFO, NULL, "swept", counts, 4);
+        log_write(log, ERR_LEVEL_INFO, NULL, "swept", (struct log_fields){counts, 4});
 }
 
 static void sweep_once(const struct sweeper *sweeper)

@@ -8,10 +8,7 @@
 #define PERIOD_NS (NS_PER_SECOND / 4)
 
 struct watchdog {
-    const struct config *config;
-    const struct clock *clock;
-    struct watch *watches;
-    size_t count;
+    struct watchdog_options options;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -33,7 +30,7 @@ static void restart_window(struct watch *watch, int64_t now_ns, int64_t received
 /* With the watch's mutex held and a connection open. */
 static bool is_too_slow(const struct watchdog *watchdog, struct watch *watch, int64_t now_ns)
 {
-    int64_t idle_ns = watchdog->config->body_idle_seconds * NS_PER_SECOND;
+    int64_t idle_ns = watchdog->options.config->body_idle_seconds * NS_PER_SECOND;
     int64_t received = atomic_load(&watch->received);
     if (!atomic_load(&watch->waiting)) { /* our own slowness is not the client's */
         restart_window(watch, now_ns, received);
@@ -48,7 +45,8 @@ static bool is_too_slow(const struct watchdog *watchdog, struct watch *watch, in
         return true;
     if (now_ns - watch->window_start_ns < idle_ns)
         return false;
-    int64_t wanted = watchdog->config->body_min_rate * watchdog->config->body_idle_seconds;
+    int64_t wanted =
+        watchdog->options.config->body_min_rate * watchdog->options.config->body_idle_seconds;
     bool slow = received - watch->window_received < wanted;
     restart_window(watch, now_ns, received);
     return slow;
@@ -90,9 +88,9 @@ static void *run(void *argument)
 {
     struct watchdog *watchdog = argument;
     while (sleep_until_next(watchdog)) {
-        int64_t now_ns = clock_steady_ns(watchdog->clock);
-        for (size_t i = 0; i < watchdog->count; i++)
-            look_at(watchdog, &watchdog->watches[i], now_ns);
+        int64_t now_ns = clock_steady_ns(watchdog->options.clock);
+        for (size_t i = 0; i < watchdog->options.count; i++)
+            look_at(watchdog, &watchdog->options.watches[i], now_ns);
     }
     return NULL;
 }
@@ -105,17 +103,15 @@ static void init_watches(struct watch *watches, size_t count)
     }
 }
 
-enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct config *config,
-                            const struct clock *clock, struct watch *watches, size_t count,
+enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdog_options *options,
                             struct err *err)
 {
     pthread_condattr_t attributes;
     struct watchdog *watchdog = calloc(1, sizeof *watchdog);
     if (!watchdog)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "watchdog", "out of memory");
-    *watchdog =
-        (struct watchdog){.config = config, .clock = clock, .watches = watches, .count = count};
-    init_watches(watches, count);
+    watchdog->options = *options;
+    init_watches(options->watches, options->count);
     pthread_mutex_init(&watchdog->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -140,8 +136,8 @@ void watchdog_close(struct watchdog *watchdog)
     pthread_cond_signal(&watchdog->wake);
     pthread_mutex_unlock(&watchdog->mutex);
     pthread_join(watchdog->thread, NULL);
-    for (size_t i = 0; i < watchdog->count; i++)
-        pthread_mutex_destroy(&watchdog->watches[i].mutex);
+    for (size_t i = 0; i < watchdog->options.count; i++)
+        pthread_mutex_destroy(&watchdog->options.watches[i].mutex);
     pthread_cond_destroy(&watchdog->wake);
     pthread_mutex_destroy(&watchdog->mutex);
     free(watchdog);
@@ -149,8 +145,8 @@ void watchdog_close(struct watchdog *watchdog)
 
 void watchdog_end_all(struct watchdog *watchdog)
 {
-    for (size_t i = 0; i < watchdog->count; i++) {
-        struct watch *watch = &watchdog->watches[i];
+    for (size_t i = 0; i < watchdog->options.count; i++) {
+        struct watch *watch = &watchdog->options.watches[i];
         pthread_mutex_lock(&watch->mutex);
         if (watch->fd >= 0)
             end_connection(watch);

@@ -31,10 +31,16 @@ struct watch {
 
 struct watchdog;
 
-/* Watches `count` watches (borrowed, zeroed by it) under config's body_idle_seconds and
- * body_min_rate. Caller frees with watchdog_close. */
-enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct config *config,
-                            const struct clock *clock, struct watch *watches, size_t count,
+struct watchdog_options {
+    const struct config
+        *config; /* body_idle_seconds, body_min_rate; borrowed, as is what follows */
+    const struct clock *clock;
+    struct watch *watches; /* made ready by watchdog_open */
+    size_t count;
+};
+
+/* Caller frees with watchdog_close. */
+enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdog_options *options,
                             struct err *err) ERR_MUST_CHECK;
 void watchdog_close(struct watchdog *watchdog);
 /* Ends every connection that waits for bytes (the stop's grace is over). */

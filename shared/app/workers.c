@@ -68,7 +68,7 @@ static void log_exhausted(struct workers *workers)
         !atomic_compare_exchange_strong(&workers->exhausted_logged_ns, &last_ns, now_ns))
         return;
     log_write(workers->service->log, ERR_LEVEL_ERROR, NULL,
-              "no descriptor or memory to accept a connection with", NULL, 0);
+              "no descriptor or memory to accept a connection with", LOG_NO_FIELDS);
 }
 
 static void serve_connection(struct worker *worker)
@@ -144,6 +144,15 @@ static enum err_code start_worker(struct workers *workers, int listen_fd, size_t
     return ERR_OK;
 }
 
+static enum err_code open_watchdog(struct workers *workers, struct err *err)
+{
+    const struct watchdog_options options = {.config = workers->service->files.config,
+                                             .clock = workers->service->files.clock,
+                                             .watches = workers->watches,
+                                             .count = workers->count};
+    return watchdog_open(&workers->watchdog, &options, err);
+}
+
 enum err_code workers_open(struct workers **ret_workers, const struct service *service,
                            int listen_fd, size_t count, struct err *err)
 {
@@ -159,8 +168,7 @@ enum err_code workers_open(struct workers **ret_workers, const struct service *s
     if (!workers->all || !workers->watches)
         code = err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "out of memory");
     else
-        code = watchdog_open(&workers->watchdog, service->files.config, service->files.clock,
-                             workers->watches, count, err);
+        code = open_watchdog(workers, err);
     if (code == ERR_OK && service->app->takes_uploads)
         code = fcgi_head_pipe_open(&workers->head_pipe, err);
     for (size_t i = 0; code == ERR_OK && i < count; i++)

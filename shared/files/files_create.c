@@ -102,12 +102,22 @@ static enum err_code write_answer(const struct file *file, struct create_answer 
     return ERR_OK;
 }
 
-static enum err_code insert_row(const struct files *files, struct create_request *request,
-                                const struct upload_result *upload, const struct file *file,
-                                const struct create_answer *answer, struct err *err)
+/* One upload on its way from bytes to a row. */
+struct creation {
+    const struct files *files;
+    struct create_request *request;
+    struct create_answer *answer;
+    struct upload_result upload;
+    struct file file;
+};
+
+static enum err_code insert_row(struct creation *creation, struct err *err)
 {
     char fingerprint[65];
-    enum err_code code = fingerprint_of(request, upload->sha256, fingerprint, err);
+    struct idempotency *idempotency = creation->request->idempotency;
+    const struct create_answer *answer = creation->answer;
+    enum err_code code =
+        fingerprint_of(creation->request, creation->upload.sha256, fingerprint, err);
     if (code != ERR_OK)
         return code;
     struct idempotency_answer stored = {.fingerprint = str_of(fingerprint),
@@ -115,25 +125,24 @@ static enum err_code insert_row(const struct files *files, struct create_request
                                         .location = buf_str(&answer->location),
                                         .etag = buf_str(&answer->etag),
                                         .body = buf_str(&answer->body)};
-    code = metadata_file_insert(files->metadata, file,
-                                idempotency_answer_of(request->idempotency, &stored), err);
+    code = metadata_file_insert(creation->files->metadata, &creation->file,
+                                idempotency_answer_of(idempotency, &stored), err);
     if (code == ERR_OK)
-        request->idempotency->finished = true;
+        idempotency->finished = true;
     return code;
 }
 
 /* The bytes are visible under their key: record them, or take them back. When it is not known
  * whether the row was committed the bytes stay, for the sweep to judge. */
-static enum err_code record_file(const struct files *files, struct create_request *request,
-                                 const struct upload_result *upload, const struct file *file,
-                                 struct create_answer *answer, struct err *err)
+static enum err_code record_file(struct creation *creation, struct err *err)
 {
-    enum err_code code = write_answer(file, answer, err);
+    enum err_code code = write_answer(&creation->file, creation->answer, err);
     if (code == ERR_OK)
-        code = insert_row(files, request, upload, file, answer, err);
+        code = insert_row(creation, err);
     if (code != ERR_OK && code != ERR_METADATA_UNAVAILABLE) {
         struct err ignored; /* an orphan is left to the sweep */
-        enum err_code removed = storage_remove(files->storage, file->key, &ignored);
+        enum err_code removed =
+            storage_remove(creation->files->storage, creation->file.key, &ignored);
         (void)removed;
     }
     return code;
@@ -145,34 +154,42 @@ static void count_upload(const struct files *files, int64_t size)
     metrics_add(files->metrics, METRIC_UPLOAD_BYTES, NULL, size);
 }
 
-static enum err_code store(const struct files *files, struct create_request *request,
-                           struct source *body, struct create_answer *answer, struct err *err)
+static enum err_code receive(struct creation *creation, struct storage_put *put,
+                             struct source *body, struct err *err)
 {
-    struct storage_put *put = NULL;
-    struct upload_result upload;
-    struct file file = {0};
-    make_key(files->clock, file.key);
-    enum err_code code = storage_put_begin(files->storage, file.key, request->size_hint, &put, err);
-    if (code != ERR_OK)
-        return code;
+    const struct files *files = creation->files;
+    const struct create_request *request = creation->request;
+    const struct upload_result *upload = &creation->upload;
     const struct upload_sink_options options = {.put = put,
                                                 .step_pool = files->step_pool,
                                                 .max_size = files->config->max_file_size,
                                                 .size_hint = request->size_hint,
                                                 .with_md5 = request->asserted.has_md5};
-    code = upload_sink_run(&options, body, &upload, err);
+    enum err_code code = upload_sink_run(&options, body, &creation->upload, err);
     if (code == ERR_OK)
-        code = asserted_digests_check(&request->asserted, upload.sha256, upload.md5, err);
-    if (code == ERR_OK)
-        code = describe_file(files, request, &upload, &file, err);
+        code = asserted_digests_check(&request->asserted, upload->sha256, upload->md5, err);
+    return code == ERR_OK ? describe_file(files, request, upload, &creation->file, err) : code;
+}
+
+static enum err_code store(const struct files *files, struct create_request *request,
+                           struct source *body, struct create_answer *answer, struct err *err)
+{
+    struct storage_put *put = NULL;
+    struct creation creation = {.files = files, .request = request, .answer = answer};
+    make_key(files->clock, creation.file.key);
+    enum err_code code =
+        storage_put_begin(files->storage, creation.file.key, request->size_hint, &put, err);
+    if (code != ERR_OK)
+        return code;
+    code = receive(&creation, put, body, err);
     if (code == ERR_OK)
         code = storage_put_commit(put, err);
     if (code == ERR_OK)
-        code = record_file(files, request, &upload, &file, answer, err);
+        code = record_file(&creation, err);
     storage_put_close(put);
     if (code != ERR_OK)
         return code;
-    count_upload(files, file.size);
+    count_upload(files, creation.file.size);
     crash_point("upload.before_reply");
     return ERR_OK;
 }

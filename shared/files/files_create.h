@@ -44,8 +44,8 @@ void create_answer_release(struct create_answer *answer);
  * ERR_IDEMPOTENCY_MISMATCH, ERR_DISK_FULL, ERR_STORAGE_UNAVAILABLE, ERR_METADATA_UNAVAILABLE, and
  * what the source says; after any of them nothing is stored (or the sweep takes it). */
 enum err_code files_create(const struct files *files, struct create_request *request,
-                           struct source *body, struct create_answer *ret_answer,
-                           struct err *err) ERR_MUST_CHECK;
+                           struct source *body, struct create_answer *ret_answer, struct err *err)
+    ERR_MUST_CHECK;
 
 /* Reads Content-Digest or Repr-Digest (RFC 9530, sha-256 only; others are ignored) and
  * Content-MD5 (RFC 1864). ERR_BAD_REQUEST when malformed. Empty slices: not sent. */

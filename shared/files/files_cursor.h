@@ -16,7 +16,7 @@ void files_cursor_encode(const unsigned char secret[CURSOR_SECRET_BYTES],
                          struct buf *out);
 enum err_code files_cursor_decode(const unsigned char secret[CURSOR_SECRET_BYTES],
                                   const struct file_query *query, struct str cursor,
-                                  struct file_position *ret_position,
-                                  struct err *err) ERR_MUST_CHECK;
+                                  struct file_position *ret_position, struct err *err)
+    ERR_MUST_CHECK;
 
 #endif

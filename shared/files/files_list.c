@@ -34,16 +34,22 @@ static enum err_code parse_sort(struct str text, enum file_sort *ret_sort, struc
                    "sort must be createdAt, -createdAt, name or size.");
 }
 
-static enum err_code parse_number(const struct query *query, const char *name, int min, int max,
+struct number_parameter {
+    const char *name;
+    int min;
+    int max;
+};
+
+static enum err_code parse_number(const struct query *query, struct number_parameter parameter,
                                   int *value, struct err *err)
 {
     struct str text;
     int64_t number;
-    if (!query_get(query, name, &text))
+    if (!query_get(query, parameter.name, &text))
         return ERR_OK;
-    if (!text_parse_int(text, min, max, &number))
-        return err_set(err, ERR_BAD_PARAMETER, name, "%s must be a number from %d to %d.", name,
-                       min, max);
+    if (!text_parse_int(text, parameter.min, parameter.max, &number))
+        return err_set(err, ERR_BAD_PARAMETER, parameter.name, "%s must be a number from %d to %d.",
+                       parameter.name, parameter.min, parameter.max);
     *value = (int)number;
     return ERR_OK;
 }
@@ -94,9 +100,11 @@ static enum err_code parse_list(const struct query *query, const struct principa
                                 struct err *err)
 {
     *list = (struct file_query){.limit = LIST_LIMIT_DEFAULT, .sort = SORT_CREATED};
-    enum err_code code = parse_number(query, "limit", 1, LIMIT_PAGE, &list->limit, err);
+    const struct number_parameter limit = {"limit", 1, LIMIT_PAGE};
+    const struct number_parameter offset = {"offset", 0, LIMIT_OFFSET};
+    enum err_code code = parse_number(query, limit, &list->limit, err);
     if (code == ERR_OK)
-        code = parse_number(query, "offset", 0, LIMIT_OFFSET, &list->offset, err);
+        code = parse_number(query, offset, &list->offset, err);
     if (code == ERR_OK)
         code = parse_owner(query, principal, list, err);
     if (code == ERR_OK)

@@ -1,8 +1,5 @@
 #include "files/files_open.h"
 
-typedef enum err_code judge(const struct principal *principal, const struct file *file,
-                            struct err *err);
-
 enum err_code files_parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
 {
     if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text))
@@ -10,30 +7,35 @@ enum err_code files_parse_id(struct str text, char ret_id[ID_SIZE], struct err *
     return ERR_OK;
 }
 
-static enum err_code open_judged(const struct files *files, const struct principal *principal,
-                                 struct str id_text, judge *may, struct file *ret_file,
-                                 struct err *err)
+/* Looks the row up; *ret_found is `file`, or NULL when there is none. */
+static enum err_code find_row(const struct files *files, struct str id_text, struct file *file,
+                              const struct file **ret_found, struct err *err)
 {
     char id[ID_SIZE];
     enum err_code code = files_parse_id(id_text, id, err);
     if (code != ERR_OK)
         return code;
-    code = metadata_file_get(files->metadata, id, clock_wall_ms(files->clock), ret_file, err);
+    code = metadata_file_get(files->metadata, id, clock_wall_ms(files->clock), file, err);
     if (code != ERR_OK && code != ERR_NOT_FOUND)
         return code;
-    return may(principal, code == ERR_OK ? ret_file : NULL, err);
+    *ret_found = code == ERR_OK ? file : NULL;
+    return ERR_OK;
 }
 
 enum err_code files_open(const struct files *files, const struct principal *principal,
                          struct str id, struct file *ret_file, struct err *err)
 {
-    return open_judged(files, principal, id, principal_may_read, ret_file, err);
+    const struct file *found;
+    enum err_code code = find_row(files, id, ret_file, &found, err);
+    return code == ERR_OK ? principal_may_read(principal, found, err) : code;
 }
 
 enum err_code files_open_to_change(const struct files *files, const struct principal *principal,
                                    struct str id, struct file *ret_file, struct err *err)
 {
-    return open_judged(files, principal, id, principal_may_write, ret_file, err);
+    const struct file *found;
+    enum err_code code = find_row(files, id, ret_file, &found, err);
+    return code == ERR_OK ? principal_may_write(principal, found, err) : code;
 }
 
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,

@@ -12,8 +12,8 @@ enum err_code files_open(const struct files *files, const struct principal *prin
                          struct str id, struct file *ret_file, struct err *err) ERR_MUST_CHECK;
 /* The same for a caller that means to change it. */
 enum err_code files_open_to_change(const struct files *files, const struct principal *principal,
-                                   struct str id, struct file *ret_file,
-                                   struct err *err) ERR_MUST_CHECK;
+                                   struct str id, struct file *ret_file, struct err *err)
+    ERR_MUST_CHECK;
 /* The path the gateway may send. Missing, shorter or quarantined bytes of a live row are
  * ERR_INTERNAL, never "not found" (I2). */
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,

@@ -219,15 +219,15 @@ static enum err_code store_answer(const struct files *files, struct idempotency 
     return code;
 }
 
-enum err_code files_remove_batch(const struct files *files, const struct principal *principal,
-                                 struct str json, struct idempotency *idempotency, struct buf *out,
-                                 bool *ret_replayed, struct err *err)
+enum err_code files_remove_batch(const struct files *files, const struct batch_request *asked,
+                                 struct buf *out, bool *ret_replayed, struct err *err)
 {
     char fingerprint[65];
     cJSON *body = NULL;
-    const struct str parts[] = {STR("POST"), STR("delete"), json};
+    struct idempotency *idempotency = asked->idempotency;
+    const struct str parts[] = {STR("POST"), STR("delete"), asked->json};
     *ret_replayed = false;
-    enum err_code code = principal_require(principal, SCOPE_WRITE, err);
+    enum err_code code = principal_require(asked->principal, SCOPE_WRITE, err);
     if (code == ERR_OK)
         code = idempotency_fingerprint(parts, 3, fingerprint, err);
     if (code == ERR_OK && idempotency->replay) {
@@ -236,9 +236,9 @@ enum err_code files_remove_batch(const struct files *files, const struct princip
         return code;
     }
     if (code == ERR_OK)
-        code = jsonio_parse(json, &body, err);
+        code = jsonio_parse(asked->json, &body, err);
     if (code == ERR_OK)
-        code = run_batch(files, principal, body, out, err);
+        code = run_batch(files, asked->principal, body, out, err);
     if (code == ERR_OK)
         code = store_answer(files, idempotency, fingerprint, out, err);
     cJSON_Delete(body);

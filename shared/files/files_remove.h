@@ -12,14 +12,20 @@
  * ERR_PRECONDITION_FAILED, and those of files_open_to_change; of two at once one gets
  * ERR_NOT_FOUND. */
 enum err_code files_remove(const struct files *files, const struct principal *principal,
-                           const struct request *request, char ret_id[ID_SIZE],
-                           struct err *err) ERR_MUST_CHECK;
+                           const struct request *request, char ret_id[ID_SIZE], struct err *err)
+    ERR_MUST_CHECK;
 
-/* POST /api/files/delete: judges each id of the JSON body by itself and writes the answer as JSON
- * into `out` (or, when *ret_replayed, leaves it in the Idempotency-Key's record). */
-enum err_code files_remove_batch(const struct files *files, const struct principal *principal,
-                                 struct str json, struct idempotency *idempotency, struct buf *out,
-                                 bool *ret_replayed, struct err *err) ERR_MUST_CHECK;
+struct batch_request {
+    const struct principal *principal;
+    struct str json; /* {"ids": […]} */
+    struct idempotency *idempotency;
+};
+
+/* POST /api/files/delete: judges each id by itself and writes the answer as JSON into `out` (or,
+ * when *ret_replayed, leaves it in the Idempotency-Key's record). */
+enum err_code files_remove_batch(const struct files *files, const struct batch_request *asked,
+                                 struct buf *out, bool *ret_replayed, struct err *err)
+    ERR_MUST_CHECK;
 
 /* Removes the bytes and then the row of a file that is marked deleted; bytes already gone are
  * fine. Also a step of the sweep. */

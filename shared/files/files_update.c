@@ -111,11 +111,9 @@ static enum err_code check_condition(const struct request *request, const struct
 
 struct update {
     const struct files *files;
-    const struct principal *principal;
-    const struct request *request;
+    const struct update_request *asked;
     const cJSON *patch;
     const char *fingerprint;
-    struct idempotency *idempotency;
 };
 
 static enum err_code write_row(const struct update *update, const struct file *file,
@@ -137,9 +135,9 @@ static enum err_code write_row(const struct update *update, const struct file *f
         body.failed || etag.failed
             ? err_set_internal(err, ERR_NO_MEMORY, 0, "update", "cannot write the answer")
             : metadata_file_update(update->files->metadata, file, file->version - 1,
-                                   idempotency_answer_of(update->idempotency, &stored), err);
+                                   idempotency_answer_of(update->asked->idempotency, &stored), err);
     if (code == ERR_OK)
-        update->idempotency->finished = true;
+        update->asked->idempotency->finished = true;
     buf_release(&body);
     buf_release(&etag);
     return code;
@@ -148,10 +146,10 @@ static enum err_code write_row(const struct update *update, const struct file *f
 static enum err_code try_update(const struct update *update, struct file *file, struct err *err)
 {
     const struct files *files = update->files;
-    enum err_code code =
-        files_open_to_change(files, update->principal, update->request->id, file, err);
+    enum err_code code = files_open_to_change(files, update->asked->principal,
+                                              update->asked->request->id, file, err);
     if (code == ERR_OK)
-        code = check_condition(update->request, file, err);
+        code = check_condition(update->asked->request, file, err);
     if (code == ERR_OK)
         code = apply(file, update->patch, clock_wall_ms(files->clock), err);
     if (code != ERR_OK)
@@ -161,25 +159,23 @@ static enum err_code try_update(const struct update *update, struct file *file, 
     return write_row(update, file, err);
 }
 
-enum err_code files_update(const struct files *files, const struct principal *principal,
-                           const struct request *request, struct str json,
-                           struct idempotency *idempotency, struct file *ret_file,
-                           bool *ret_replayed, struct err *err)
+enum err_code files_update(const struct files *files, const struct update_request *asked,
+                           struct file *ret_file, bool *ret_replayed, struct err *err)
 {
     char fingerprint[65];
     cJSON *patch = NULL;
     struct file file;
-    const struct str parts[] = {STR("PATCH"), request->id, json};
+    const struct str parts[] = {STR("PATCH"), asked->request->id, asked->json};
     *ret_replayed = false;
     enum err_code code = idempotency_fingerprint(parts, 3, fingerprint, err);
-    if (code == ERR_OK && idempotency->replay) {
-        code = idempotency_match(idempotency, fingerprint, err);
+    if (code == ERR_OK && asked->idempotency->replay) {
+        code = idempotency_match(asked->idempotency, fingerprint, err);
         *ret_replayed = code == ERR_OK;
         return code;
     }
     if (code == ERR_OK)
-        code = jsonio_parse(json, &patch, err);
-    const struct update update = {files, principal, request, patch, fingerprint, idempotency};
+        code = jsonio_parse(asked->json, &patch, err);
+    const struct update update = {files, asked, patch, fingerprint};
     for (int attempt = 0; code == ERR_OK && attempt < ATTEMPTS; attempt++) {
         code = try_update(&update, &file, err);
         if (code != ERR_CONFLICT)

@@ -21,8 +21,8 @@ struct step {
 
 /* `threads` of them, with all signals blocked. Caller frees with step_pool_close when no step is
  * pending. */
-enum err_code step_pool_open(struct step_pool **ret_pool, int threads,
-                             struct err *err) ERR_MUST_CHECK;
+enum err_code step_pool_open(struct step_pool **ret_pool, int threads, struct err *err)
+    ERR_MUST_CHECK;
 void step_pool_close(struct step_pool *pool);
 /* Queues a step that is not pending. */
 void step_submit(struct step_pool *pool, struct step *step);

@@ -18,12 +18,12 @@ struct upload_form {
  * them. ERR_UNSUPPORTED_MEDIA_TYPE, ERR_BAD_MULTIPART, ERR_BAD_NAME, ERR_BAD_PARAMETER,
  * ERR_BAD_JSON. Caller frees with upload_form_close, also on failure. */
 enum err_code upload_form_open(struct upload_form *form, struct str content_type,
-                               struct source *body, struct create_request *request,
-                               struct err *err) ERR_MUST_CHECK;
+                               struct source *body, struct create_request *request, struct err *err)
+    ERR_MUST_CHECK;
 void upload_form_close(struct upload_form *form);
 
 /* The values a text part or a PATCH member may have. */
-enum err_code visibility_parse(struct str text, enum visibility *ret_visibility,
-                               struct err *err) ERR_MUST_CHECK;
+enum err_code visibility_parse(struct str text, enum visibility *ret_visibility, struct err *err)
+    ERR_MUST_CHECK;
 
 #endif

@@ -38,7 +38,7 @@ struct log {
     _Atomic uint64_t next_event;
     _Atomic uint64_t dropped;
     struct metrics *metrics; /* borrowed, or NULL */
-    _Atomic int tail; /* enum tail_state */
+    _Atomic int tail;        /* enum tail_state */
 };
 
 static const char *const level_names[] = {
@@ -279,7 +279,7 @@ static void start_line(struct log *log, struct log_line *line, enum err_level le
 }
 
 void log_write(struct log *log, enum err_level level, const struct trace *trace,
-               const char *message, const struct log_field *fields, size_t field_count)
+               const char *message, struct log_fields fields)
 {
     if (!log_enabled(log, level) || level > ERR_LEVEL_ERROR)
         return;
@@ -290,13 +290,13 @@ void log_write(struct log *log, enum err_level level, const struct trace *trace,
     start_line(log, &line, level);
     line.reserved = fixed_len;
     size_t fitting = 0;
-    while (fitting < field_count && log_line_reserve(&line, &fields[fitting]))
+    while (fitting < fields.count && log_line_reserve(&line, &fields.all[fitting]))
         fitting++;
     log_line_escaped(&line, str_of(message));
     line.reserved -= fixed_len;
     log_line_raw(&line, fixed, fixed_len);
     for (size_t i = 0; i < fitting; i++)
-        log_line_field(&line, &fields[i]);
+        log_line_field(&line, &fields.all[i]);
     log_line_finish(&line);
     bool written = log->is_socket ? send_to_socket(log, &line) : write_to_file(log, &line);
     if (!written) {

@@ -37,6 +37,13 @@ struct log_field {
 #define LOG_FIELD_STR(field, value) ((struct log_field){(field), LOG_STRING, (value), 0})
 #define LOG_FIELD_INT(field, value) ((struct log_field){(field), LOG_INT, {NULL, 0}, (value)})
 
+struct log_fields {
+    const struct log_field *all; /* borrowed for the call */
+    size_t count;
+};
+
+#define LOG_NO_FIELDS ((struct log_fields){NULL, 0})
+
 /* Opens the sink named by config->log_file. ERR_CONFIG when the target can't be opened at start.
  * `program` is static text: service.name is "coffer-<program>". Caller frees with log_close. */
 enum err_code log_open(struct log **ret_log, const struct config *config, const char *program,
@@ -47,7 +54,7 @@ void log_reopen(struct log *log);
 bool log_enabled(const struct log *log, enum err_level level);
 /* Writes one line when the level is enabled. `trace` may be NULL. */
 void log_write(struct log *log, enum err_level level, const struct trace *trace,
-               const char *message, const struct log_field *fields, size_t field_count);
+               const char *message, struct log_fields fields);
 /* From now on every dropped line is also counted in METRIC_LOG_LINES_DROPPED. Call before other
  * threads log; `metrics` is borrowed until log_close. */
 void log_count_drops(struct log *log, struct metrics *metrics);

@@ -46,24 +46,6 @@ def test_f21_no_descriptors_left(start_service, program, spare):
     load.check()
 
 
-def test_f21_gateway_without_descriptors(start_service):
-    """lighttpd takes no more connections than it can serve; those that are there are answered."""
-    service = start_service()
-    service.expect_5xx = True
-    load = Load(service, clients=16, seed=22, sizes=(0, 700, 20_000))
-    gateway = service.pids("lighttpd")[0]
-    with load:
-        load.wait_for(10)
-        before = resource.prlimit(gateway, resource.RLIMIT_NOFILE)[0]
-        limit_descriptors(gateway, open_descriptors(gateway) + 2)
-        time.sleep(2)
-        limit_descriptors(gateway, before)
-        load.recover()
-        assert gateway in service.pids("lighttpd")
-        load.wait_for(10)
-    load.check()
-
-
 def test_f21_workers_are_back_after_the_shortage(start_service):
     """No worker is lost to it: as many slow uploads as there are workers still run at once."""
     service = start_service(UPLOAD_WORKERS=12)

@@ -4,10 +4,10 @@
 
 TEST(access_token, is_recognised_only_whole_and_in_force)
 {
-    struct token token;
+    struct token token = {.owner = "alice", .scopes = SCOPE_READ, .expires_ms = 5000};
     char text[TOKEN_TEXT_SIZE];
     char id[TOKEN_ID_LENGTH + 1];
-    token_make(&clock_system, STR("alice"), SCOPE_READ, 5000, &token, text);
+    token_make(&clock_system, &token, text);
     CHECK_TEXT(token.owner, "alice");
     CHECK(token_id_of(str_of(text), id));
     CHECK_TEXT(id, token.id);
@@ -28,12 +28,12 @@ TEST(access_token, is_recognised_only_whole_and_in_force)
 
 TEST(access_token, two_are_never_the_same)
 {
-    struct token a;
-    struct token b;
+    struct token a = {.owner = "a", .scopes = SCOPE_READ};
+    struct token b = a;
     char text_a[TOKEN_TEXT_SIZE];
     char text_b[TOKEN_TEXT_SIZE];
-    token_make(&clock_system, STR("a"), SCOPE_READ, 0, &a, text_a);
-    token_make(&clock_system, STR("a"), SCOPE_READ, 0, &b, text_b);
+    token_make(&clock_system, &a, text_a);
+    token_make(&clock_system, &b, text_b);
     CHECK(strcmp(text_a, text_b) != 0);
     CHECK(strcmp(a.id, b.id) != 0);
     CHECK(token_matches(&a, str_of(text_a), INT64_MAX)); /* no expiry */
@@ -67,8 +67,8 @@ TEST(access_token, owners_are_plain_names)
     static const struct {
         const char *in;
         bool ok;
-    } rows[] = {{"alice", true}, {"a.b_c@d-9", true}, {"", false}, {"a b", false}, {"a/b", false},
-                {"ä", false}};
+    } rows[] = {{"alice", true}, {"a.b_c@d-9", true}, {"", false},
+                {"a b", false},  {"a/b", false},      {"ä", false}};
     char longest[LIMIT_OWNER_BYTES + 2];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         CHECK_INT_ROW(rows[i].in, owner_is_valid(str_of(rows[i].in)), rows[i].ok);
@@ -88,26 +88,76 @@ TEST(principal, may_read_and_write_as_the_contract_says)
         enum err_code read;
         enum err_code write;
     } rows[] = {
-        {"owner", {"a", SCOPE_READ | SCOPE_WRITE, false}, true, "a", VISIBILITY_PRIVATE, ERR_OK,
+        {"owner",
+         {"a", SCOPE_READ | SCOPE_WRITE, false},
+         true,
+         "a",
+         VISIBILITY_PRIVATE,
+         ERR_OK,
          ERR_OK},
-        {"stranger", {"b", SCOPE_READ | SCOPE_WRITE, false}, true, "a", VISIBILITY_PRIVATE,
-         ERR_NOT_FOUND, ERR_NOT_FOUND},
-        {"stranger, public", {"b", SCOPE_READ | SCOPE_WRITE, false}, true, "a", VISIBILITY_PUBLIC,
-         ERR_OK, ERR_NOT_FOUND},
-        {"anonymous", {"", 0, true}, true, "a", VISIBILITY_PRIVATE, ERR_UNAUTHORIZED,
+        {"stranger",
+         {"b", SCOPE_READ | SCOPE_WRITE, false},
+         true,
+         "a",
+         VISIBILITY_PRIVATE,
+         ERR_NOT_FOUND,
+         ERR_NOT_FOUND},
+        {"stranger, public",
+         {"b", SCOPE_READ | SCOPE_WRITE, false},
+         true,
+         "a",
+         VISIBILITY_PUBLIC,
+         ERR_OK,
+         ERR_NOT_FOUND},
+        {"anonymous",
+         {"", 0, true},
+         true,
+         "a",
+         VISIBILITY_PRIVATE,
+         ERR_UNAUTHORIZED,
          ERR_UNAUTHORIZED},
-        {"anonymous, public", {"", 0, true}, true, "a", VISIBILITY_PUBLIC, ERR_OK,
+        {"anonymous, public",
+         {"", 0, true},
+         true,
+         "a",
+         VISIBILITY_PUBLIC,
+         ERR_OK,
          ERR_UNAUTHORIZED},
-        {"anonymous, nothing", {"", 0, true}, false, "", VISIBILITY_PRIVATE, ERR_UNAUTHORIZED,
+        {"anonymous, nothing",
+         {"", 0, true},
+         false,
+         "",
+         VISIBILITY_PRIVATE,
+         ERR_UNAUTHORIZED,
          ERR_UNAUTHORIZED},
-        {"reads only", {"a", SCOPE_READ, false}, true, "a", VISIBILITY_PRIVATE, ERR_OK,
+        {"reads only",
+         {"a", SCOPE_READ, false},
+         true,
+         "a",
+         VISIBILITY_PRIVATE,
+         ERR_OK,
          ERR_FORBIDDEN},
-        {"writes only", {"a", SCOPE_WRITE, false}, true, "a", VISIBILITY_PRIVATE, ERR_FORBIDDEN,
+        {"writes only",
+         {"a", SCOPE_WRITE, false},
+         true,
+         "a",
+         VISIBILITY_PRIVATE,
+         ERR_FORBIDDEN,
          ERR_OK},
-        {"admin", {"z", SCOPE_READ | SCOPE_WRITE | SCOPE_ADMIN, false}, true, "a",
-         VISIBILITY_PRIVATE, ERR_OK, ERR_OK},
-        {"admin, nothing", {"z", SCOPE_READ | SCOPE_WRITE | SCOPE_ADMIN, false}, false, "",
-         VISIBILITY_PRIVATE, ERR_NOT_FOUND, ERR_NOT_FOUND},
+        {"admin",
+         {"z", SCOPE_READ | SCOPE_WRITE | SCOPE_ADMIN, false},
+         true,
+         "a",
+         VISIBILITY_PRIVATE,
+         ERR_OK,
+         ERR_OK},
+        {"admin, nothing",
+         {"z", SCOPE_READ | SCOPE_WRITE | SCOPE_ADMIN, false},
+         false,
+         "",
+         VISIBILITY_PRIVATE,
+         ERR_NOT_FOUND,
+         ERR_NOT_FOUND},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct err err = {0};

@@ -33,14 +33,15 @@ static bool open_world(struct world *world)
         .alice = {"alice", SCOPE_READ | SCOPE_WRITE, false},
     };
     snprintf(world->config.data_dir, sizeof world->config.data_dir, "%s/data", check_temp_dir());
-    idempotency_init(&world->idempotency);
     world->files = (struct files){.config = &world->config, .clock = &clock_system};
-    return storage_init(&world->config, &err) == ERR_OK &&
-           metadata_init(&world->config, &clock_system, &err) == ERR_OK &&
-           storage_open(&world->files.storage, &world->config, &clock_system, NULL, NULL, &err) ==
-               ERR_OK &&
-           metadata_open(&world->files.metadata, &world->config, &clock_system, NULL, NULL,
-                         &err) == ERR_OK;
+    bool opened = storage_init(&world->config, &err) == ERR_OK &&
+                  metadata_init(&world->config, &clock_system, &err) == ERR_OK &&
+                  storage_open(&world->files.storage, &world->config, &clock_system, NULL, NULL,
+                               &err) == ERR_OK &&
+                  metadata_open(&world->files.metadata, &world->config, &clock_system, NULL, NULL,
+                                &err) == ERR_OK;
+    idempotency_init(&world->idempotency, world->files.metadata, &clock_system);
+    return opened;
 }
 
 static void close_world(struct world *world)
@@ -118,9 +119,8 @@ TEST(files, are_created_opened_listed_changed_and_removed)
 
     const struct request request = {.method = METHOD_PATCH, .id = str_of(id)};
     const struct str patch = STR("{\"originalName\":\"b.txt\",\"metadata\":{\"k\":\"v\"}}");
-    CHECK_ERR(files_update(&world.files, &world.alice, &request, patch, &world.idempotency, &file,
-                           &replayed, &err),
-              ERR_OK, &err);
+    const struct update_request change = {&world.alice, &request, patch, &world.idempotency};
+    CHECK_ERR(files_update(&world.files, &change, &file, &replayed, &err), ERR_OK, &err);
     CHECK_TEXT(file.name, "b.txt");
     CHECK_TEXT(file.metadata, "{\"k\":\"v\"}");
     CHECK_INT(file.version, 2);
@@ -161,11 +161,12 @@ TEST(files, refuse_bad_patches_and_change_nothing)
     REQUIRE(open_world(&world));
     CHECK_ERR(upload(&world, "a.txt", "hello", 0, id, &err), ERR_OK, &err);
     const struct request request = {.method = METHOD_PATCH, .id = str_of(id)};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        CHECK_ERR_ROW(rows[i].patch,
-                      files_update(&world.files, &world.alice, &request, str_of(rows[i].patch),
-                                   &world.idempotency, &file, &replayed, &err),
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct update_request change = {&world.alice, &request, str_of(rows[i].patch),
+                                              &world.idempotency};
+        CHECK_ERR_ROW(rows[i].patch, files_update(&world.files, &change, &file, &replayed, &err),
                       rows[i].want, &err);
+    }
     CHECK_ERR(open_file(&world, id, &file, &err), ERR_OK, &err);
     CHECK_TEXT(file.name, "a.txt");
     CHECK_INT(file.version, 1);
@@ -291,22 +292,16 @@ TEST(files, one_idempotency_key_makes_one_file)
     char second[ID_SIZE];
     REQUIRE(open_world(&world));
     struct idempotency *key = &world.idempotency;
-    CHECK_ERR(idempotency_begin(key, world.files.metadata, &clock_system, STR("alice"), STR("k1"),
-                                &err),
-              ERR_OK, &err);
+    CHECK_ERR(idempotency_begin(key, STR("alice"), STR("k1"), &err), ERR_OK, &err);
     struct idempotency racing;
-    idempotency_init(&racing);
-    CHECK_ERR(idempotency_begin(&racing, world.files.metadata, &clock_system, STR("alice"),
-                                STR("k1"), &err),
-              ERR_CONFLICT, &err);
+    idempotency_init(&racing, world.files.metadata, &clock_system);
+    CHECK_ERR(idempotency_begin(&racing, STR("alice"), STR("k1"), &err), ERR_CONFLICT, &err);
     idempotency_end(&racing);
     CHECK_ERR(upload(&world, "a.txt", "hello", 0, first, &err), ERR_OK, &err);
     idempotency_end(key);
 
-    idempotency_init(key);
-    CHECK_ERR(idempotency_begin(key, world.files.metadata, &clock_system, STR("alice"), STR("k1"),
-                                &err),
-              ERR_OK, &err);
+    idempotency_init(key, world.files.metadata, &clock_system);
+    CHECK_ERR(idempotency_begin(key, STR("alice"), STR("k1"), &err), ERR_OK, &err);
     CHECK(key->replay);
     CHECK_ERR(upload(&world, "a.txt", "hello", 0, second, &err), ERR_OK, &err);
     CHECK_TEXT(second, first);
@@ -314,20 +309,15 @@ TEST(files, one_idempotency_key_makes_one_file)
     CHECK_ERR(upload(&world, "b.txt", "hello", 0, second, &err), ERR_IDEMPOTENCY_MISMATCH, &err);
     idempotency_end(key);
 
-    idempotency_init(key); /* a request that failed frees its key */
-    CHECK_ERR(idempotency_begin(key, world.files.metadata, &clock_system, STR("alice"), STR("k2"),
-                                &err),
-              ERR_OK, &err);
+    idempotency_init(key, world.files.metadata,
+                     &clock_system); /* a request that failed frees its key */
+    CHECK_ERR(idempotency_begin(key, STR("alice"), STR("k2"), &err), ERR_OK, &err);
     idempotency_end(key);
-    idempotency_init(key);
-    CHECK_ERR(idempotency_begin(key, world.files.metadata, &clock_system, STR("alice"), STR("k2"),
-                                &err),
-              ERR_OK, &err);
+    idempotency_init(key, world.files.metadata, &clock_system);
+    CHECK_ERR(idempotency_begin(key, STR("alice"), STR("k2"), &err), ERR_OK, &err);
     CHECK(!key->replay);
     idempotency_end(key);
-    CHECK_ERR(idempotency_begin(key, world.files.metadata, &clock_system, STR("alice"),
-                                STR("bad\nkey"), &err),
-              ERR_BAD_REQUEST, &err);
+    CHECK_ERR(idempotency_begin(key, STR("alice"), STR("bad\nkey"), &err), ERR_BAD_REQUEST, &err);
     close_world(&world);
 }
 

@@ -107,27 +107,26 @@ TEST(log, members_stand_in_the_order_of_the_header)
         LOG_FIELD_INT("event.duration", INT64_MIN),
         LOG_FIELD_INT("zero", 0),
     };
-    log_write(file.log, ERR_LEVEL_WARN, &trace, "answered", fields, 5);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "started", NULL, 0);
+    log_write(file.log, ERR_LEVEL_WARN, &trace, "answered", (struct log_fields){fields, 5});
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "started", LOG_NO_FIELDS);
     struct buf text = read_all(file.path);
-    CHECK_STR(buf_str(&text),
-              "{\"@timestamp\":\"2026-11-21T10:00:00.123Z\",\"log.level\":\"warn\","
-              "\"message\":\"answered\",\"ecs.version\":\"8.11.0\","
-              "\"service.name\":\"coffer-files_get\","
-              "\"service.environment\":\"test\",\"level\":\"warn\","
-              "\"service\":\"coffer-files_get\","
-              "\"event.id\":\"abababababababab0000000000000000\","
-              "\"trace.id\":\"4bf92f3577b34da6a3ce929d0e0e4736\","
-              "\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\","
-              "\"http.request.method\":\"GET\",\"http.response.status_code\":200,"
-              "\"url.path\":\"/api/files\",\"event.duration\":-9223372036854775808,"
-              "\"zero\":0}\n"
-              "{\"@timestamp\":\"2026-11-21T10:00:00.123Z\",\"log.level\":\"info\","
-              "\"message\":\"started\",\"ecs.version\":\"8.11.0\","
-              "\"service.name\":\"coffer-files_get\","
-              "\"service.environment\":\"test\",\"level\":\"info\","
-              "\"service\":\"coffer-files_get\","
-              "\"event.id\":\"abababababababab0000000000000001\"}\n");
+    CHECK_STR(buf_str(&text), "{\"@timestamp\":\"2026-11-21T10:00:00.123Z\",\"log.level\":\"warn\","
+                              "\"message\":\"answered\",\"ecs.version\":\"8.11.0\","
+                              "\"service.name\":\"coffer-files_get\","
+                              "\"service.environment\":\"test\",\"level\":\"warn\","
+                              "\"service\":\"coffer-files_get\","
+                              "\"event.id\":\"abababababababab0000000000000000\","
+                              "\"trace.id\":\"4bf92f3577b34da6a3ce929d0e0e4736\","
+                              "\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\","
+                              "\"http.request.method\":\"GET\",\"http.response.status_code\":200,"
+                              "\"url.path\":\"/api/files\",\"event.duration\":-9223372036854775808,"
+                              "\"zero\":0}\n"
+                              "{\"@timestamp\":\"2026-11-21T10:00:00.123Z\",\"log.level\":\"info\","
+                              "\"message\":\"started\",\"ecs.version\":\"8.11.0\","
+                              "\"service.name\":\"coffer-files_get\","
+                              "\"service.environment\":\"test\",\"level\":\"info\","
+                              "\"service\":\"coffer-files_get\","
+                              "\"event.id\":\"abababababababab0000000000000001\"}\n");
     buf_release(&text);
     log_close(file.log);
 }
@@ -146,16 +145,18 @@ TEST(log, strings_are_escaped)
         {"controls", "\x01\x1f", "\\u0001\\u001f"},
         {"ANSI", "\x1b[31mred", "\\u001b[31mred"},
         {"DEL", "a\x7f", "a\\u007f"},
-        {"C1", "a\xc2\x9b"
-               "1m",
+        {"C1",
+         "a\xc2\x9b"
+         "1m",
          "a\\u009b1m"},
         {"first after C1", "\xc2\xa0", "\xc2\xa0"},
         {"UTF-8", "h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
          "h\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
         {"line separators", "\xe2\x80\xa8\xe2\x80\xa9", "\\u2028\\u2029"},
         {"next to them", "\xe2\x80\xa7\xe2\x80\xaa", "\xe2\x80\xa7\xe2\x80\xaa"},
-        {"stray byte", "a\xff"
-                       "b",
+        {"stray byte",
+         "a\xff"
+         "b",
          "a\xef\xbf\xbd"
          "b"},
         {"cut short", "a\xe2\x82", "a\xef\xbf\xbd\xef\xbf\xbd"},
@@ -165,7 +166,7 @@ TEST(log, strings_are_escaped)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct log_file file = open_file();
-        log_write(file.log, ERR_LEVEL_INFO, NULL, rows[i].in, NULL, 0);
+        log_write(file.log, ERR_LEVEL_INFO, NULL, rows[i].in, LOG_NO_FIELDS);
         struct buf text = read_all(file.path);
         CHECK_STR_ROW(rows[i].name, raw_message(&text), rows[i].want);
         CHECK_INT_ROW(rows[i].name, check_lines(rows[i].name, buf_str(&text)), 1);
@@ -177,8 +178,17 @@ TEST(log, strings_are_escaped)
 /* Bytes from a fixed sequence: UTF-8, halves of it, quotes and controls, all mixed. */
 static size_t odd_bytes(char *target, size_t max, unsigned *seed)
 {
-    static const char *const pieces[] = {"a", "\"", "\\", "\n", "\xff", "\xe2\x82", "\xf0\x9f",
-                                         "\xf0\x9f\x98\x80", "\xe2\x80\xa8", "\xc3\xa9", "\x01"};
+    static const char *const pieces[] = {"a",
+                                         "\"",
+                                         "\\",
+                                         "\n",
+                                         "\xff",
+                                         "\xe2\x82",
+                                         "\xf0\x9f",
+                                         "\xf0\x9f\x98\x80",
+                                         "\xe2\x80\xa8",
+                                         "\xc3\xa9",
+                                         "\x01"};
     size_t len = (size_t)rand_r(seed) % max;
     size_t at = 0;
     while (at < len) {
@@ -213,7 +223,7 @@ TEST(log, any_bytes_of_any_length_make_one_valid_line)
             LOG_FIELD_INT("number", i),
             LOG_FIELD_STR("two", ((struct str){two, odd_bytes(two, max, &seed)})),
         };
-        log_write(file.log, ERR_LEVEL_INFO, NULL, message, fields, 3);
+        log_write(file.log, ERR_LEVEL_INFO, NULL, message, (struct log_fields){fields, 3});
     }
     struct buf text = read_all(file.path);
     CHECK_INT(check_lines("random", buf_str(&text)), rounds);
@@ -236,7 +246,7 @@ TEST(log, long_strings_are_cut_on_a_code_point_and_keep_room_for_what_follows)
             LOG_FIELD_INT("event.duration", 123456789),
             LOG_FIELD_STR("short", STR("kept")),
         };
-        log_write(file.log, ERR_LEVEL_INFO, NULL, letter_text, fields, 3);
+        log_write(file.log, ERR_LEVEL_INFO, NULL, letter_text, (struct log_fields){fields, 3});
         struct buf text = read_all(file.path);
         CHECK_INT_ROW(letters[size - 1], check_lines(letters[size - 1], buf_str(&text)), 1);
         CHECK_ROW(letters[size - 1], text.len <= LOG_LINE_MAX && text.len > LOG_LINE_MAX - 100);
@@ -260,7 +270,7 @@ TEST(log, more_fields_than_fit_are_left_out_whole)
     for (size_t i = 0; i < 500; i++)
         fields[i] = i % 2 ? LOG_FIELD_INT("some.number", INT64_MAX)
                           : LOG_FIELD_STR("some.string", STR("0123456789012345678901234567890"));
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "many", fields, 500);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "many", (struct log_fields){fields, 500});
     struct buf text = read_all(file.path);
     CHECK_INT(check_lines("many fields", buf_str(&text)), 1);
     CHECK(text.len > LOG_LINE_MAX / 2);
@@ -280,7 +290,7 @@ TEST(log, lines_below_the_level_are_not_written)
         REQUIRE(open_target(&log, path, levels[i], &err) == ERR_OK);
         for (int level = 0; level < 4; level++) {
             CHECK_INT(log_enabled(log, levels[level]), level >= i);
-            log_write(log, levels[level], NULL, "x", NULL, 0);
+            log_write(log, levels[level], NULL, "x", LOG_NO_FIELDS);
         }
         struct buf text = read_all(path);
         CHECK_INT(check_lines("level", buf_str(&text)), 4 - i);
@@ -291,7 +301,7 @@ TEST(log, lines_below_the_level_are_not_written)
 
 TEST(log, no_log_is_allowed)
 {
-    log_write(NULL, ERR_LEVEL_ERROR, NULL, "x", NULL, 0);
+    log_write(NULL, ERR_LEVEL_ERROR, NULL, "x", LOG_NO_FIELDS);
     log_reopen(NULL);
     log_close(NULL);
     CHECK(!log_enabled(NULL, ERR_LEVEL_ERROR));
@@ -337,7 +347,7 @@ TEST(log, a_full_disk_drops_and_counts)
     struct err err;
     REQUIRE(open_target(&log, "/dev/full", ERR_LEVEL_INFO, &err) == ERR_OK);
     for (int i = 0; i < 5; i++)
-        log_write(log, ERR_LEVEL_INFO, NULL, "x", NULL, 0);
+        log_write(log, ERR_LEVEL_INFO, NULL, "x", LOG_NO_FIELDS);
     CHECK_INT((int64_t)log_dropped(log), 5);
     log_close(log);
 }
@@ -350,17 +360,17 @@ TEST(log, after_a_torn_line_the_next_one_starts_anew)
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct sigaction before;
     REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0 && sigaction(SIGXFSZ, &ignore, &before) == 0);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "whole", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "whole", LOG_NO_FIELDS);
     struct stat stat_before = {0};
     REQUIRE(stat(file.path, &stat_before) == 0);
     struct rlimit small = {(rlim_t)stat_before.st_size + 50, limit.rlim_max};
     REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "torn", NULL, 0);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "lost", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "torn", LOG_NO_FIELDS);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "lost", LOG_NO_FIELDS);
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     sigaction(SIGXFSZ, &before, NULL);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "after", NULL, 0);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "last", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "after", LOG_NO_FIELDS);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "last", LOG_NO_FIELDS);
     CHECK_INT((int64_t)log_dropped(file.log), 2);
     struct buf text = read_all(file.path);
     struct str rest = buf_str(&text);
@@ -383,7 +393,7 @@ TEST(log, half_a_line_of_another_process_is_ended_first)
     REQUIRE(fd >= 0 && write(fd, "{\"half", 6) == 6);
     close(fd);
     REQUIRE(open_target(&log, path, ERR_LEVEL_INFO, &err) == ERR_OK);
-    log_write(log, ERR_LEVEL_INFO, NULL, "x", NULL, 0);
+    log_write(log, ERR_LEVEL_INFO, NULL, "x", LOG_NO_FIELDS);
     struct buf text = read_all(path);
     struct str rest = buf_str(&text);
     CHECK_STR(str_cut(&rest, '\n'), "{\"half");
@@ -397,11 +407,11 @@ TEST(log, reopen_goes_on_in_a_new_file)
     struct log_file file = open_file();
     char rotated[160];
     snprintf(rotated, sizeof rotated, "%s.1", file.path);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "one", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "one", LOG_NO_FIELDS);
     REQUIRE(rename(file.path, rotated) == 0);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "two", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "two", LOG_NO_FIELDS);
     log_reopen(file.log);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "three", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "three", LOG_NO_FIELDS);
     struct buf old_text = read_all(rotated);
     struct buf new_text = read_all(file.path);
     CHECK_INT(check_lines("old", buf_str(&old_text)), 2);
@@ -420,7 +430,7 @@ TEST(log, reopen_keeps_the_old_file_when_there_is_no_new_one)
     snprintf(moved, sizeof moved, "%s.moved", file.path);
     REQUIRE(rename(file.path, moved) == 0);
     log_reopen(file.log);
-    log_write(file.log, ERR_LEVEL_INFO, NULL, "x", NULL, 0);
+    log_write(file.log, ERR_LEVEL_INFO, NULL, "x", LOG_NO_FIELDS);
     CHECK_INT((int64_t)log_dropped(file.log), 0);
     REQUIRE(rename(moved, file.path) == 0);
     *slash = '/';
@@ -438,7 +448,7 @@ static void *write_lines(void *context)
     struct log *log = context;
     struct log_field fields[] = {LOG_FIELD_STR("filler", STR("0123456789"))};
     for (int i = 0; i < LINES_EACH; i++)
-        log_write(log, ERR_LEVEL_INFO, NULL, "x", fields, 1);
+        log_write(log, ERR_LEVEL_INFO, NULL, "x", (struct log_fields){fields, 1});
     return NULL;
 }
 
@@ -521,18 +531,18 @@ TEST(log, a_datagram_is_a_line_and_a_receiver_may_be_full_or_restart)
     snprintf(target, sizeof target, "unix:%s", path);
     int receiver = bind_datagram(path);
     REQUIRE(receiver >= 0 && open_target(&log, target, ERR_LEVEL_INFO, &err) == ERR_OK);
-    log_write(log, ERR_LEVEL_INFO, NULL, "first", NULL, 0);
+    log_write(log, ERR_LEVEL_INFO, NULL, "first", LOG_NO_FIELDS);
     ssize_t len = recv(receiver, line, sizeof line, 0);
     CHECK_INT(check_lines("datagram", (struct str){line, len > 0 ? (size_t)len : 0}), 1);
     for (int i = 0; i < 5000; i++)
-        log_write(log, ERR_LEVEL_INFO, NULL, "nobody reads", NULL, 0);
+        log_write(log, ERR_LEVEL_INFO, NULL, "nobody reads", LOG_NO_FIELDS);
     CHECK(log_dropped(log) > 0);
     close(receiver);
     uint64_t dropped = log_dropped(log);
-    log_write(log, ERR_LEVEL_INFO, NULL, "nobody there", NULL, 0);
+    log_write(log, ERR_LEVEL_INFO, NULL, "nobody there", LOG_NO_FIELDS);
     CHECK_INT((int64_t)log_dropped(log), (int64_t)dropped + 1);
     receiver = bind_datagram(path);
-    log_write(log, ERR_LEVEL_INFO, NULL, "again", NULL, 0);
+    log_write(log, ERR_LEVEL_INFO, NULL, "again", LOG_NO_FIELDS);
     CHECK(recv(receiver, line, sizeof line, 0) > 0);
     close(receiver);
     log_close(log);
@@ -547,7 +557,7 @@ TEST(log, a_stuck_fifo_never_blocks)
     REQUIRE(mkfifo(path, 0600) == 0);
     REQUIRE(open_target(&log, path, ERR_LEVEL_INFO, &err) == ERR_OK);
     for (int i = 0; i < 5000; i++)
-        log_write(log, ERR_LEVEL_INFO, NULL, "nobody reads", NULL, 0);
+        log_write(log, ERR_LEVEL_INFO, NULL, "nobody reads", LOG_NO_FIELDS);
     CHECK(log_dropped(log) > 0);
     log_close(log);
 }

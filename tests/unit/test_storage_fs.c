@@ -279,9 +279,8 @@ TEST(storage_fs, symbolic_links_are_never_followed)
     struct err err;
     struct storage_get *reader = NULL;
     char path[2048];
-    char outside[2048];
+    const char *outside = check_temp_dir();
     REQUIRE(store_make(&config));
-    snprintf(outside, sizeof outside, "%s", check_temp_dir());
     struct storage *storage = open_storage(&config);
     CHECK_INT(put(storage, KEY, "x"), ERR_OK);
     /* an object that is a link */
