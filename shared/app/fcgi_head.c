@@ -1,12 +1,12 @@
 #include "app/fcgi_head.h"
 
+#include <poll.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include <time.h>
 
 /* https://fastcgi-archives.github.io/FastCGI_Specification.html §3.3, §3.4, §8 */
 enum { VERSION = 1, TYPE_BEGIN = 1, TYPE_PARAMS = 4, ROLE_RESPONDER = 1 };
-#define RETRY_NS 1000000L
+#define RETRY_MS 1
 
 enum { HEADER_BYTES = 8, BEGIN_BYTES = 8, LONG_LENGTH = 0x80 };
 
@@ -101,10 +101,17 @@ enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len, size_t *re
     return judgement;
 }
 
+/* Waits a moment, as there is no wait for "more than is there"; true when no more can come. */
+static bool has_ended(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLRDHUP};
+    return poll(&poll_fd, 1, RETRY_MS) > 0;
+}
+
 size_t fcgi_head_peek(int fd, const atomic_bool *timed_out, unsigned char *head)
 {
-    static const struct timespec pause = {.tv_nsec = RETRY_NS};
     size_t head_len = 0;
+    bool ended = false;
     while (!atomic_load(timed_out)) {
         ssize_t len = recv(fd, head, FCGI_HEAD_MAX, MSG_PEEK);
         if (len <= 0)
@@ -112,9 +119,9 @@ size_t fcgi_head_peek(int fd, const atomic_bool *timed_out, unsigned char *head)
         enum fcgi_head judgement = fcgi_head_check(head, (size_t)len, &head_len);
         if (judgement == FCGI_HEAD_SOUND)
             return head_len;
-        if (judgement == FCGI_HEAD_BAD || len == FCGI_HEAD_MAX)
+        if (judgement == FCGI_HEAD_BAD || len == FCGI_HEAD_MAX || ended)
             return 0;
-        nanosleep(&pause, NULL); /* no gateway writes it in pieces; there is no wait for "more" */
+        ended = has_ended(fd);
     }
     return 0;
 }

@@ -188,6 +188,7 @@ static void survives_what_is_no_fastcgi(const struct app *app)
         {1, 1, 0, 1, 0, 8, 0, 0, 0, 9, 0},                      /* a role nobody has */
         {9, 1, 0, 1, 0, 8, 0, 0, 0, 1, 0},                      /* another version */
         {1, 4, 0, 1, 0xff, 0xff, 0, 0, 0x7f, 0xff, 0xff, 0xff}, /* lengths that overflow */
+        {1, 4, 0, 1, 0xff, 0xff, 0, 0, 1, 1, 'a', 'b'},         /* breaks off */
         {'G', 'E', 'T', ' ', '/', ' ', 'H', 'T', 'T', 'P', '/', '1', '.', '1', '\r', '\n'},
     };
     struct program program;
