@@ -113,20 +113,14 @@ static enum err_code put_body(struct app_ctx *ctx, struct err *err)
 {
     struct create_request request;
     create_request_init(&request);
+    request.body_is_file = true;
     enum err_code code = begin_create(ctx, "PUT", &request, err);
     if (code == ERR_OK)
         code = read_name(&ctx->request, &request, err);
     if (code == ERR_OK)
         code = read_digests(&ctx->request, &request.asserted, NULL, err);
-    if (code == ERR_OK) {
-        if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
-            request.mime[0] = '\0';
-        if (ctx->request.content_length > ctx->files->config->max_file_size) {
-            code = err_set(err, ERR_FILE_TOO_LARGE, "upload", "The file is larger than %lld bytes.",
-                           (long long)ctx->files->config->max_file_size);
-            err_detail(err, "limit", ctx->files->config->max_file_size);
-        }
-    }
+    if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
+        request.mime[0] = '\0';
     if (code == ERR_OK)
         code = create(ctx, &request, ctx->body, err);
     create_request_release(&request);

@@ -220,6 +220,9 @@ static enum err_code replay(const struct files *files, const struct create_reque
 enum err_code files_create(const struct files *files, struct create_request *request,
                            struct source *body, struct create_answer *ret_answer, struct err *err)
 {
+    int64_t max_size = files->config->max_file_size;
+    if (request->body_is_file && request->size_hint > max_size)
+        return upload_too_large(max_size, err);
     return request->idempotency->replay ? replay(files, request, body, ret_answer, err)
                                         : store(files, request, body, ret_answer, err);
 }

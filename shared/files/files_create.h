@@ -20,6 +20,7 @@ struct create_request {
     enum visibility visibility;
     int64_t expires_in; /* seconds; 0: never */
     int64_t size_hint;  /* bytes of the body, or -1 */
+    bool body_is_file;  /* size_hint is the file's size: too large is refused before the body */
     struct asserted_digests asserted;
     struct idempotency *idempotency;
 };

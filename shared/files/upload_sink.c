@@ -91,15 +91,19 @@ static void keep_head(struct upload_result *result, struct str piece)
     result->head_len += len;
 }
 
+enum err_code upload_too_large(int64_t max_size, struct err *err)
+{
+    err_set(err, ERR_FILE_TOO_LARGE, "upload", "The file is larger than %" PRId64 " bytes.",
+            max_size);
+    err_detail(err, "limit", max_size);
+    return ERR_FILE_TOO_LARGE;
+}
+
 static enum err_code take_piece(struct upload_sink *sink, struct str piece, struct err *err)
 {
     struct upload_result *result = sink->result;
-    if ((int64_t)piece.len > sink->options->max_size - result->size) {
-        err_set(err, ERR_FILE_TOO_LARGE, "upload", "The file is larger than %" PRId64 " bytes.",
-                sink->options->max_size);
-        err_detail(err, "limit", sink->options->max_size);
-        return ERR_FILE_TOO_LARGE;
-    }
+    if ((int64_t)piece.len > sink->options->max_size - result->size)
+        return upload_too_large(sink->options->max_size, err);
     result->size += (int64_t)piece.len;
     if (result->head_len < sizeof result->head)
         keep_head(result, piece);

@@ -28,6 +28,8 @@ struct upload_result {
     unsigned char head[UPLOAD_HEAD_BYTES]; /* how the file begins */
 };
 
+/* ERR_FILE_TOO_LARGE with the limit in its details. */
+enum err_code upload_too_large(int64_t max_size, struct err *err);
 /* Reads `source` to its verified end. */
 enum err_code upload_sink_run(const struct upload_sink_options *options, struct source *source,
                               struct upload_result *ret_result, struct err *err) ERR_MUST_CHECK;

@@ -117,7 +117,8 @@ class Service:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        host = "[::1]" if ":" in self.host else "127.0.0.1"
+        return f"http://{host}:{self.port}"
 
     def start(self, ready=True):
         self.launch()

@@ -254,8 +254,8 @@ def bad_tokens(good):
     yield good[:-1]
     yield good + "A"
     yield good[:-1] + flipped[-1]
-    yield good.rsplit("_", 1)[0] + "_"
-    yield good.rsplit("_", 1)[0] + "_" + "a" * len(good.rsplit("_", 1)[1])
+    yield "_".join(good.split("_")[:2]) + "_"
+    yield "_".join([*good.split("_")[:2], "a" * len(good.split("_", 2)[2])])
     yield from ("", " ", "x", "null", "Bearer " + good, "a" * 7000, good + " " + good, good + ",")
 
 

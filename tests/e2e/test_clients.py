@@ -36,6 +36,11 @@ def test_curl(service, tmp_path):
                     f'If-None-Match: "{file["sha256"]}"', url) == b"304"
         head = curl("-I", url).decode().lower()
         assert head.startswith("http/1.1 200") and "accept-ranges: bytes" in head
+        # HTTP/1.0 has neither chunks nor, here, a connection to keep.
+        assert curl("--fail-with-body", "--http1.0", url) == content
+    old = json.loads(curl("--fail-with-body", "--http1.0", "-T", path,
+                          service.url + "/api/files/upload/"))
+    assert old["sha256"] == sha256(content)
     # -J keeps the name of Content-Disposition, -C - goes on with what is there.
     url = f"{service.url}/api/files/{put['id']}"
     out = tmp_path / "out"

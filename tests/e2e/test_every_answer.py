@@ -277,6 +277,29 @@ def test_no_answer_names_the_software_or_a_path(service):
         assert "X-Sendfile" not in answer.headers
 
 
+def test_pipelined_requests_are_answered_in_their_order(service):
+    from rawhttp import RawConnection
+
+    requests = [
+        raw_request("PUT", "/api/files/upload/one", body=b"1" * 1000),
+        raw_request("GET", "/live"),
+        raw_request("PUT", "/api/files/pipe/two", body=b"2" * 70_000),
+        raw_request("GET", f"/api/files/{UNKNOWN_ID}"),
+        raw_request("PUT", "/api/files/upload/three", body=b""),
+        raw_request("HEAD", "/api/files"),
+        raw_request("PUT", "/api/files/upload/four", body=b"4" * 300_000),
+        raw_request("GET", "/health"),
+    ]
+    with RawConnection(service) as connection:
+        connection.send(b"".join(requests))
+        answers = [connection.read(request.split()[0].decode()) for request in requests]
+    assert [answer.status for answer in answers] == [201, 200, 201, 404, 201, 200, 201, 200]
+    for answer, name, size in ((answers[0], b"one", 1000), (answers[2], b"two", 70_000),
+                               (answers[4], b"three", 0), (answers[6], b"four", 300_000)):
+        assert b'"originalName":"%s"' % name in answer.body
+        assert b'"size":%d,' % size in answer.body
+
+
 EARLY = [
     ("PUT", "/api/files/upload/a%00b", {}, 400),
     ("POST", "/api/files/upload", {"Content-Type": "text/plain"}, 415),

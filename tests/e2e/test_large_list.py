@@ -1,6 +1,7 @@
 """Lists past the limits of counting and of offsets: 10,000 files and a few."""
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -59,6 +60,25 @@ def test_offsets_end_and_cursors_go_on(crowded):
     rest = page(crowded, cursor=at["nextCursor"], limit=1000, sort="name")
     assert len(rest["files"]) == COUNT - 9_995 and rest["nextCursor"] is None
     assert rest["files"][5:] == last["files"]
+
+
+def test_the_largest_page(start_service):
+    """A thousand files with the longest names and metadata in one answer."""
+    service = start_service(DURABILITY="relaxed")
+    metadata = '{"k":"' + "\\\"" * 2044 + '"}'
+    assert len(metadata) == 4096
+    name = '"' * 250
+
+    def put(number):
+        return service.create(b"x", f"{number:04d}{name}", metadata=metadata)["id"]
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = set(pool.map(put, range(1000)))
+    found = page(service, limit=1000, sort="name")
+    assert {file["id"] for file in found["files"]} == ids
+    assert found["nextCursor"] is None and found["total"] == 1000
+    assert found["files"][7]["metadata"] == {"k": '"' * 2044}
+    assert found["files"][7]["originalName"] == "0007" + name
 
 
 @pytest.mark.parametrize("sort", ["createdAt", "-createdAt", "name", "size"])

@@ -119,6 +119,13 @@ def test_metrics_in_both_formats(service, path):
     assert service.parse_openmetrics(openmetrics.text)
 
 
+def test_on_the_loopback_of_ipv6(start_service):
+    service = start_service(GATEWAY_HOST="::1")
+    file = service.create(b"six")
+    assert service.get(f"/api/files/{file['id']}").content == b"six"
+    assert service.get("/health").json()["status"] == "ok"
+
+
 def test_uploads_downloads_and_deletes_are_counted(start_service):
     service = start_service()
     content = b"x" * 12345
