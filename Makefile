@@ -37,15 +37,13 @@ OPTIMIZE := -O2
 ifneq ($(COVERAGE),)
 OPTIMIZE := -O0 --coverage
 endif
-CFLAGS_ALL = -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-sections \
+CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-sections \
 	$(WARNINGS) $(HARDENING) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) \
 	$(if $(filter undefined,$(subst $(comma),$(space),$(SANITIZER))),-fno-sanitize-recover=undefined) \
-	$(if $(ANALYZE),-fanalyzer $(ANALYZE_HEADER) -Wno-unused-value \
+	$(if $(ANALYZE),-fanalyzer -D__clang_analyzer__ -Wno-unused-value \
 	-Wno-sign-conversion -Wno-analyzer-malloc-leak) $(if $(FUZZER),-fsanitize=fuzzer-no-link) \
 	-D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' $(if $(CRASH_POINTS),-DCOFFER_CRASH_POINTS) \
 	-Ishared -Itests/support -include base/banned.h $(CFLAGS)
-# errors.c defines what the header of the analysers wraps.
-ANALYZE_HEADER = $(if $(filter shared/base/errors.c,$<),,-include tests/support/analyze.h)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--as-needed,--gc-sections \
 	$(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(if $(COVERAGE),--coverage) $(LDFLAGS)
 LIBS := -lsqlite3 -lcjson -lcrypto -lmagic
@@ -211,10 +209,9 @@ lint: ## layout, static analysis, layers, sizes, shell scripts, generated docume
 
 TIDY_STAMPS := $(TIDY_SOURCES:%.c=build/tidy/%.stamp)
 tidy: $(TIDY_STAMPS)
-$(TIDY_STAMPS): build/tidy/%.stamp: %.c .clang-tidy $(wildcard shared/*/*.h) \
-		tests/support/analyze.h
+$(TIDY_STAMPS): build/tidy/%.stamp: %.c .clang-tidy $(wildcard shared/*/*.h)
 	@mkdir -p $(@D)
-	clang-tidy --quiet --warnings-as-errors='*' $< -- $(TIDY_FLAGS) $(ANALYZE_HEADER) 2>build/tidy/log.$$$$ \
+	clang-tidy --quiet --warnings-as-errors='*' $< -- $(TIDY_FLAGS) 2>build/tidy/log.$$$$ \
 		|| { cat build/tidy/log.$$$$; exit 1; }; rm -f build/tidy/log.$$$$
 	@touch $@
 

@@ -32,7 +32,7 @@ static bool host_is_allowed(const struct config *config, struct str host)
 /* Is the origin "http(s)://" followed by exactly the Host of the request? */
 static bool origin_is_own(struct str origin, struct str host)
 {
-    struct str rest = origin;
+    struct str rest;
     if (str_starts_with(origin, STR("http://")))
         rest = (struct str){origin.data + 7, origin.len - 7};
     else if (str_starts_with(origin, STR("https://")))

@@ -136,17 +136,21 @@ static void write_common_headers(struct app_ctx *ctx)
     origin_write_cors(ctx->files->config, &ctx->request, &ctx->response);
 }
 
-static bool send_source(struct fcgi *fcgi, struct source *source, struct err *err)
+static void send_source(struct fcgi *fcgi, struct source *source)
 {
     struct str piece;
-    for (;;) {
-        if (source_next(source, &piece, err) != ERR_OK)
-            return false;
-        if (piece.len == 0)
-            return true;
+    struct err err; /* the head is out: a short body tells the client */
+    while (source_next(source, &piece, &err) == ERR_OK && piece.len > 0)
         if (!fcgi_send(fcgi, piece))
-            return false;
-    }
+            return;
+}
+
+static void send_body(struct app_ctx *ctx, struct fcgi *fcgi)
+{
+    if (ctx->response.source)
+        send_source(fcgi, ctx->response.source);
+    else
+        fcgi_send(fcgi, buf_str(&ctx->response.body));
 }
 
 /* The whole answer in one buffer when it is small, so that it leaves in one write. */
@@ -164,12 +168,8 @@ static void send_answer(struct app_ctx *ctx, struct fcgi *fcgi)
         if (response_head(&ctx->response, &head, &err) != ERR_OK)
             goto out;
     }
-    bool with_body = ctx->request.method != METHOD_HEAD;
-    bool sent = fcgi_send(fcgi, buf_str(&head));
-    if (sent && with_body)
-        sent = fcgi_send(fcgi, buf_str(&ctx->response.body));
-    if (sent && with_body && ctx->response.source)
-        sent = send_source(fcgi, ctx->response.source, &err);
+    if (fcgi_send(fcgi, buf_str(&head)) && ctx->request.method != METHOD_HEAD)
+        send_body(ctx, fcgi);
 out:
     buf_release(&head);
 }

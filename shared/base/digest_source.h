@@ -31,8 +31,8 @@ struct digest_source {
 
 /* ERR_NO_MEMORY. Caller frees with digest_source_close, also on failure. */
 enum err_code digest_source_open(struct digest_source *digest_source, struct source *inner,
-                                 const struct asserted_digests *asserted,
-                                 struct err *err) ERR_MUST_CHECK;
+                                 const struct asserted_digests *asserted, struct err *err)
+    ERR_MUST_CHECK;
 void digest_source_close(struct digest_source *digest_source);
 
 #endif

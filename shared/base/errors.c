@@ -90,8 +90,8 @@ static void fill(struct err *err, enum err_code code, const char *operation, con
     *err = filled;
 }
 
-enum err_code err_set(struct err *err, enum err_code code, const char *operation,
-                      const char *format, ...)
+enum err_code(err_set)(struct err *err, enum err_code code, const char *operation,
+                       const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -100,8 +100,8 @@ enum err_code err_set(struct err *err, enum err_code code, const char *operation
     return code;
 }
 
-enum err_code err_set_internal(struct err *err, enum err_code code, int os_errno,
-                               const char *operation, const char *format, ...)
+enum err_code(err_set_internal)(struct err *err, enum err_code code, int os_errno,
+                                const char *operation, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

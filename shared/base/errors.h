@@ -96,6 +96,12 @@ enum err_code err_set_internal(struct err *err, enum err_code code, int os_errno
                                const char *operation, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
+#ifdef __clang_analyzer__
+/* What the analyzer can't see across files: the code that comes back is the one that went in. */
+#define err_set(err, code, ...) ((void)(err_set)(err, code, __VA_ARGS__), (code))
+#define err_set_internal(err, code, ...) ((void)(err_set_internal)(err, code, __VA_ARGS__), (code))
+#endif
+
 /* Adds the one member of "details", e.g. ("limit", 52428800). `name` is static text. */
 void err_detail(struct err *err, const char *name, int64_t value);
 

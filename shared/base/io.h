@@ -16,7 +16,7 @@ enum err_code io_write_all(int fd, const void *data, size_t len, struct err *err
 
 /* Reads what is there, at most `size` bytes; *ret_len is 0 at the end only (`size` must not be 0).
  * ERR_STORAGE_UNAVAILABLE with the errno. */
-enum err_code io_read_some(int fd, void *target, size_t size, size_t *ret_len,
-                           struct err *err) ERR_MUST_CHECK;
+enum err_code io_read_some(int fd, void *target, size_t size, size_t *ret_len, struct err *err)
+    ERR_MUST_CHECK;
 
 #endif

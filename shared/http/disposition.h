@@ -23,8 +23,8 @@ struct disposition {
  * they are; %00 in `filename` is ERR_BAD_NAME. Where both stand, filename* wins, as RFC 6266 §4.3
  * says: RFC 7578 forbids it, but who sends both (.NET does) spoils the plain one.
  * Caller frees with disposition_release, also on failure. */
-enum err_code disposition_parse(struct disposition *disposition, struct str value,
-                                struct err *err) ERR_MUST_CHECK;
+enum err_code disposition_parse(struct disposition *disposition, struct str value, struct err *err)
+    ERR_MUST_CHECK;
 void disposition_release(struct disposition *disposition);
 
 /* The file name to keep for what a client sent: what stands after the last "/" or "\\" of a path

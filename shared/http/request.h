@@ -43,8 +43,8 @@ struct request {
 
 /* Fills *request from `envp` ("NAME=value", NULL at the end). On ERR_BAD_REQUEST (duplicate header,
  * too many headers, bad length) the fields read so far are usable for the answer. */
-enum err_code request_from_env(struct request *request, char *const *envp,
-                               struct err *err) ERR_MUST_CHECK;
+enum err_code request_from_env(struct request *request, char *const *envp, struct err *err)
+    ERR_MUST_CHECK;
 
 /* The value of a header by its CGI name ("IF_MATCH"); false when it was not sent. */
 bool request_header(const struct request *request, const char *cgi_name, struct str *ret_value);

@@ -38,8 +38,8 @@ void response_header_int(struct response *response, const char *name, int64_t va
 
 /* The CGI head ("Status: 200 OK\r\n" … "\r\n\r\n"), Content-Length and X-Sendfile included, to be
  * followed by the body. ERR_INTERNAL when a header was refused or a buffer overflowed. */
-enum err_code response_head(const struct response *response, struct buf *out,
-                            struct err *err) ERR_MUST_CHECK;
+enum err_code response_head(const struct response *response, struct buf *out, struct err *err)
+    ERR_MUST_CHECK;
 /* RFC 9110 reason phrase; "" for a status nobody uses here. */
 const char *status_text(int status);
 

@@ -29,6 +29,7 @@ BASE_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "ASAN_OPTIONS", "UBSAN_O
 # What lighttpd says of a program that died of itself (tests kill with 9 and 15), and sanitizers.
 CRASH = re.compile(r"child signalled: (?!(?:9|15)\b)\d+")
 SANITIZER = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:")
+MAX_IDLE = 5  # seconds
 CLIENTS_5XX = (501, 505)  # an unknown method, another HTTP version
 
 
@@ -267,10 +268,13 @@ class Service:
 
     @property
     def http(self):
-        """This thread's requests.Session."""
-        if not hasattr(self._threads, "session"):
+        """This thread's requests.Session. One that was idle is not used again: the gateway may be
+        about to close its connections (max-keep-alive-idle)."""
+        idle = time.monotonic() - getattr(self._threads, "used", 0)
+        if idle > MAX_IDLE:
             self._threads.session = requests.Session()
             self._threads.session.trust_env = False
+        self._threads.used = time.monotonic()
         return self._threads.session
 
     def request(self, method, path, token=None, headers=None, timeout=60, **options):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import processes, tools
-from .pairs import interleave
+from .pairs import Calm, interleave
 from .servers import Coffer, Express, Lighttpd
 from .tools import BenchError
 
@@ -41,6 +41,7 @@ class Bench:
     rounds: int
     seconds: int
     listed_rows: int
+    calm: Calm
     progress: object
     count: int = 0
 
@@ -108,7 +109,7 @@ def download(bench, size, targets):
             if server.request("GET", url.removeprefix(server.url("")))[2] != content:
                 raise BenchError(f"{name} gave other bytes than it was given")
             contenders[name] = lambda url=url: measured_load(url, size, bench.seconds)
-        pairs = interleave(contenders, bench.rounds, bench.progress)
+        pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
     work = f"{label}, 32 connections"
     return [ratio_result(work, pairs, name, target, cells)
             for name, target in zip(names[1:], (*targets, None))]
@@ -148,7 +149,7 @@ def put(bench):
             "coffer": lambda: put_speed(coffer, "/api/files/upload/large"),
             "SHA-256 alone": lambda: statistics.median(tools.sha256_speed(6)),
             "mod_webdav": lambda: put_speed(webdav, "/dav/large"),
-        }, bench.rounds, bench.progress)
+        }, bench.rounds, bench.calm, bench.progress)
     work = "PUT 50 MiB, one client, `full`"
     results = [ratio_result(work, pairs, "SHA-256 alone", 0.70, ("MB/s", 1e6)),
                ratio_result(work, pairs, "mod_webdav", 0.40, ("MB/s", 1e6))]
@@ -169,7 +170,7 @@ def post_full(bench):
 
     with Running(Coffer(bench.place("coffer"), DURABILITY="full")) as (coffer,):
         pairs = interleave({"coffer": lambda: post_rate(coffer, bench.seconds),
-                            "bare loop": bare_loop}, bench.rounds, bench.progress)
+                            "bare loop": bare_loop}, bench.rounds, bench.calm, bench.progress)
     return [ratio_result("POST 1 KiB files, 16 connections, `full`", pairs, "bare loop", 0.6,
                          ("/s",))]
 
@@ -182,7 +183,7 @@ def post_relaxed(bench):
                  Express(bench.place("express2"), 2)) as servers:
         contenders = {name: lambda server=server: post_rate(server, bench.seconds)
                       for name, server in zip(names, servers)}
-        pairs = interleave(contenders, bench.rounds, bench.progress)
+        pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
     work = "POST 1 KiB files, 16 connections, `relaxed`"
     return [ratio_result(work, pairs, "express", 3, ("/s",)),
             ratio_result(work, pairs, "express, 2 processes", None, ("/s",))]
@@ -239,7 +240,7 @@ def listing(bench):
         times = interleave({
             "first": lambda: statistics.median(pages.get(100)[1] for _ in range(20)),
             "last": lambda: statistics.median(pages.get(100, last)[1] for _ in range(20)),
-        }, bench.rounds, bench.progress)
+        }, bench.rounds, bench.calm, bench.progress)
     low, high = times.spread("last", "first")
     first = times.median("first")
     work = f"list 100 of {total:,} rows by cursor"
