@@ -209,7 +209,7 @@ lint: ## layout, static analysis, layers, sizes, shell scripts, generated docume
 
 TIDY_STAMPS := $(TIDY_SOURCES:%.c=build/tidy/%.stamp)
 tidy: $(TIDY_STAMPS)
-$(TIDY_STAMPS): build/tidy/%.stamp: %.c .clang-tidy $(wildcard shared/*/*.h)
+$(TIDY_STAMPS): build/tidy/%.stamp: %.c .clang-tidy $(wildcard shared/*/*.h shared/*/.clang-tidy)
 	@mkdir -p $(@D)
 	clang-tidy --quiet --warnings-as-errors='*' $< -- $(TIDY_FLAGS) 2>build/tidy/log.$$$$ \
 		|| { cat build/tidy/log.$$$$; exit 1; }; rm -f build/tidy/log.$$$$

@@ -48,6 +48,7 @@ static enum err_code sqlite_open(void **ret_state, const struct config *config,
     db->clock = clock;
     db->is_durable = config->durability == DURABILITY_FULL;
     db->busy_timeout_ms = config->sqlite_busy_timeout_ms;
+    db->min_free_bytes = config->min_free_bytes;
     db->readers_max = config->sqlite_readers > 0 ? config->sqlite_readers : 1;
     init_locks(db);
     /* A database that is away comes back; one of another schema does not. */

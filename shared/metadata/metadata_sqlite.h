@@ -31,6 +31,8 @@
 
 #define SQLITE_BATCH_MAX 256        /* operations in one transaction */
 #define SQLITE_CHECKPOINT_PAGES 2000 /* the log is copied into the database each so many pages */
+#define SQLITE_CHECKPOINT_PAGES_SCARCE 64
+#define SQLITE_PAGE_BYTES 4096
 #define SQLITE_LOG_MAX_PAGES 16384  /* above, a checkpoint waits for readers: 64 MiB */
 
 enum sqlite_sql {
@@ -111,6 +113,7 @@ struct metadata_sqlite {
     const struct clock *clock;
     bool is_durable;
     int64_t busy_timeout_ms;
+    int64_t min_free_bytes;
 
     pthread_mutex_t pool_mutex;
     pthread_cond_t pool_free;
@@ -124,7 +127,7 @@ struct metadata_sqlite {
     bool has_leader;
     struct sqlite_connection *writer; /* the leader's; NULL until the first write */
     struct stat log;                  /* the writer's log file */
-    int checkpoint_at;                /* the leader's: log pages at which to checkpoint */
+    int checkpointed;                 /* the leader's: log pages when it was last copied back */
 };
 
 /* ---- metadata_sqlite_connection.c ---- */

@@ -164,7 +164,7 @@ static enum err_code set_up(const struct metadata_sqlite *db, bool is_writer,
              "PRAGMA synchronous=%s; PRAGMA cache_size=-%d; PRAGMA journal_size_limit=%d;"
              "PRAGMA query_only=%d",
              db->is_durable ? "FULL" : "NORMAL", is_writer ? WRITER_CACHE_KIB : READER_CACHE_KIB,
-             SQLITE_LOG_MAX_PAGES * 4096, !is_writer);
+             SQLITE_LOG_MAX_PAGES * SQLITE_PAGE_BYTES, !is_writer);
     int result = sqlite3_exec(connection->db, pragmas, NULL, NULL, NULL);
     if (result != SQLITE_OK)
         return sqlite_failed(connection, result, "set up", err);

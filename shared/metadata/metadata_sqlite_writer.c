@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "base/crash.h"
 #include "metadata/metadata_sqlite.h"
@@ -43,7 +44,7 @@ static enum err_code writer_open(struct metadata_sqlite *db, struct err *err)
         return ERR_OK;
     sqlite_disconnect(db->writer);
     db->writer = NULL;
-    db->checkpoint_at = SQLITE_CHECKPOINT_PAGES;
+    db->checkpointed = 0;
     enum err_code code = sqlite_connect(db, true, &db->writer, err);
     if (code == ERR_CONFIG)
         code = err->code = ERR_METADATA_UNAVAILABLE;
@@ -165,6 +166,19 @@ static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting
     return code;
 }
 
+/* How far may the log grow before it is copied back? Where room is scarce, not far: what it takes
+ * would be missing for deletes. */
+static int checkpoint_interval(const struct metadata_sqlite *db)
+{
+    struct statvfs stat;
+    uint64_t free_bytes = 0;
+    if (statvfs(db->path, &stat) != 0 ||
+        __builtin_mul_overflow((uint64_t)stat.f_bavail, (uint64_t)stat.f_frsize, &free_bytes))
+        return SQLITE_CHECKPOINT_PAGES;
+    uint64_t ample = (uint64_t)db->min_free_bytes + 2 * SQLITE_CHECKPOINT_PAGES * SQLITE_PAGE_BYTES;
+    return free_bytes < ample ? SQLITE_CHECKPOINT_PAGES_SCARCE : SQLITE_CHECKPOINT_PAGES;
+}
+
 /* The log is copied into the database by the leader, when its batch has been answered. It waits
  * for nobody, unless readers have kept the log from starting anew for too long. */
 static void checkpoint_if_due(struct metadata_sqlite *db)
@@ -172,16 +186,16 @@ static void checkpoint_if_due(struct metadata_sqlite *db)
     struct sqlite_connection *writer = db->writer;
     if (!writer || writer->broken)
         return;
-    if (writer->log_pages < db->checkpoint_at - SQLITE_CHECKPOINT_PAGES)
-        db->checkpoint_at = SQLITE_CHECKPOINT_PAGES; /* the log has started anew */
-    if (writer->log_pages < db->checkpoint_at)
+    if (writer->log_pages < db->checkpointed)
+        db->checkpointed = 0; /* the log has started anew */
+    if (writer->log_pages - db->checkpointed < checkpoint_interval(db))
         return;
     bool is_long = writer->log_pages > SQLITE_LOG_MAX_PAGES;
     writer->busy_budget_us = CHECKPOINT_WAIT_US;
     sqlite3_wal_checkpoint_v2(writer->db, NULL,
                               is_long ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE,
                               NULL, NULL);
-    db->checkpoint_at = writer->log_pages + SQLITE_CHECKPOINT_PAGES;
+    db->checkpointed = writer->log_pages;
 }
 
 /* With the mutex held: cuts the batch off the queue. */

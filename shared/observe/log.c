@@ -83,6 +83,7 @@ static bool look_at_end(const struct log *log, off_t *ret_size, char *ret_last)
 {
     struct stat stat;
     *ret_last = '\n';
+    lseek(log->fd, 0, SEEK_HOLE); /* waits for an append that is under way */
     if (fstat(log->fd, &stat) != 0 || !S_ISREG(stat.st_mode))
         return false;
     *ret_size = stat.st_size;

@@ -207,6 +207,12 @@ static void hash_bytes(uint64_t *hash, const void *data, size_t len) /* FNV-1a *
         *hash = (*hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
 }
 
+static void hash_number(uint64_t *hash, uint64_t value)
+{
+    for (int shift = 0; shift < 64; shift += 8)
+        *hash = (*hash ^ (value >> shift & 0xff)) * 0x100000001b3u;
+}
+
 static void hash_text(uint64_t *hash, const char *text)
 {
     hash_bytes(hash, text, strlen(text) + 1);
@@ -214,8 +220,9 @@ static void hash_text(uint64_t *hash, const char *text)
 
 static void hash_row(uint64_t *hash, const struct metric_row *row)
 {
-    uint64_t numbers[] = {row->type, row->label_count, row->bound_count};
-    hash_bytes(hash, numbers, sizeof numbers);
+    hash_number(hash, row->type);
+    hash_number(hash, row->label_count);
+    hash_number(hash, row->bound_count);
     hash_text(hash, row->name);
     for (unsigned i = 0; i < row->label_count; i++) {
         hash_text(hash, row->labels[i]->name);
@@ -240,7 +247,7 @@ void metrics_layout_make(struct metrics_layout *layout)
     size_t bytes = sizeof(struct metrics_slot) + layout->cells * sizeof(uint64_t);
     layout->slot_size = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     layout->file_size = sizeof(struct metrics_header) + METRICS_SLOTS * layout->slot_size;
-    hash_bytes(&hash, &layout->file_size, sizeof layout->file_size);
+    hash_number(&hash, layout->file_size);
     layout->hash = hash;
 }
 

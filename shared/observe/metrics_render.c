@@ -174,7 +174,7 @@ static void append_single(struct render *render, const struct metric_row *row, s
 static void append_histogram(struct render *render, const struct metric_row *row, size_t cell,
                              size_t series)
 {
-    uint64_t buckets[METRIC_BOUNDS_MAX + 1];
+    uint64_t buckets[METRIC_BOUNDS_MAX + 1] = {0};
     uint64_t count = 0;
     for (unsigned i = 0; i <= row->bound_count; i++)
         count += buckets[i] = sum_cell(render, cell + i);

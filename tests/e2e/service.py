@@ -270,8 +270,8 @@ class Service:
     def http(self):
         """This thread's requests.Session. One that was idle is not used again: the gateway may be
         about to close its connections (max-keep-alive-idle)."""
-        idle = time.monotonic() - getattr(self._threads, "used", 0)
-        if idle > MAX_IDLE:
+        idle = time.monotonic() - getattr(self._threads, "used", -MAX_IDLE)
+        if idle >= MAX_IDLE or not hasattr(self._threads, "session"):
             self._threads.session = requests.Session()
             self._threads.session.trust_env = False
         self._threads.used = time.monotonic()
