@@ -61,11 +61,9 @@ bool command_open(struct command_files *opened)
     *opened = (struct command_files){.files = {.config = &opened->config, .clock = &clock_system}};
     enum err_code code = config_load(&opened->config, &err);
     if (code == ERR_OK)
-        code =
-            storage_open(&opened->files.storage, &opened->config, &clock_system, NULL, NULL, &err);
+        code = storage_open(&opened->files.storage, &opened->config, &clock_system, NULL, &err);
     if (code == ERR_OK)
-        code = metadata_open(&opened->files.metadata, &opened->config, &clock_system, NULL, NULL,
-                             &err);
+        code = metadata_open(&opened->files.metadata, &opened->config, &clock_system, NULL, &err);
     if (code == ERR_OK)
         return true;
     fprintf(stderr, "coffer: %s\n", err.message);

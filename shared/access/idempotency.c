@@ -23,9 +23,14 @@ static bool key_is_valid(struct str key)
     return memmem(key.data, key.len, ", ", 2) == NULL;
 }
 
-static struct str nonce_of(const struct idempotency *idempotency)
+static struct idempotency_claim claim_of(const struct idempotency *idempotency)
 {
-    return str_of(idempotency->nonce);
+    int64_t now_ms = clock_wall_ms(idempotency->clock);
+    return (struct idempotency_claim){.owner = idempotency->owner,
+                                      .key = idempotency->key,
+                                      .nonce = str_of(idempotency->nonce),
+                                      .now_ms = now_ms,
+                                      .lease_until_ms = now_ms + LIMIT_IDEMPOTENCY_LEASE_MS};
 }
 
 static void set_renewal(struct idempotency *idempotency)
@@ -46,10 +51,9 @@ enum err_code idempotency_begin(struct idempotency *idempotency, struct str owne
     idempotency->owner = owner;
     idempotency->key = key;
 
-    int64_t now_ms = clock_wall_ms(idempotency->clock);
+    const struct idempotency_claim claim = claim_of(idempotency);
     enum err_code code =
-        metadata_idempotency_begin(idempotency->metadata, owner, key, nonce_of(idempotency), now_ms,
-                                   now_ms + LIMIT_IDEMPOTENCY_LEASE_MS, &idempotency->record, err);
+        metadata_idempotency_begin(idempotency->metadata, &claim, &idempotency->record, err);
     if (code != ERR_OK)
         return code;
     if (idempotency->record.state == IDEMPOTENCY_RUNNING)
@@ -66,10 +70,8 @@ enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err)
     if (!idempotency->active || idempotency->replay ||
         clock_steady_ns(idempotency->clock) < idempotency->renew_at_ns)
         return ERR_OK;
-    int64_t until_ms = clock_wall_ms(idempotency->clock) + LIMIT_IDEMPOTENCY_LEASE_MS;
-    enum err_code code =
-        metadata_idempotency_renew(idempotency->metadata, idempotency->owner, idempotency->key,
-                                   nonce_of(idempotency), until_ms, err);
+    const struct idempotency_claim claim = claim_of(idempotency);
+    enum err_code code = metadata_idempotency_renew(idempotency->metadata, &claim, err);
     if (code == ERR_OK)
         set_renewal(idempotency);
     return code;
@@ -91,7 +93,7 @@ const struct idempotency_answer *idempotency_answer_of(const struct idempotency 
         return NULL;
     answer->owner = idempotency->owner;
     answer->key = idempotency->key;
-    answer->nonce = nonce_of(idempotency);
+    answer->nonce = str_of(idempotency->nonce);
     return answer;
 }
 
@@ -100,9 +102,8 @@ void idempotency_end(struct idempotency *idempotency)
     if (idempotency->active && !idempotency->replay && !idempotency->finished) {
         struct err err;
         /* When this fails the lease runs out by itself. */
-        enum err_code ignored =
-            metadata_idempotency_release(idempotency->metadata, idempotency->owner,
-                                         idempotency->key, nonce_of(idempotency), &err);
+        const struct idempotency_claim claim = claim_of(idempotency);
+        enum err_code ignored = metadata_idempotency_release(idempotency->metadata, &claim, &err);
         (void)ignored;
     }
     idempotency_record_release(&idempotency->record);

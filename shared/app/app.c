@@ -91,11 +91,13 @@ static int step_threads(void)
 
 static enum err_code open_drivers(struct process *process, struct err *err)
 {
-    enum err_code code = storage_open(&process->storage, &process->config, &clock_system,
-                                      observe_storage, process->metrics, err);
+    const struct storage_observer storage_observer = {observe_storage, process->metrics};
+    const struct metadata_observer metadata_observer = {observe_metadata, process->metrics};
+    enum err_code code =
+        storage_open(&process->storage, &process->config, &clock_system, &storage_observer, err);
     if (code == ERR_OK)
-        code = metadata_open(&process->metadata, &process->config, &clock_system, observe_metadata,
-                             process->metrics, err);
+        code = metadata_open(&process->metadata, &process->config, &clock_system,
+                             &metadata_observer, err);
     if (code == ERR_OK && process->app->takes_uploads)
         code = step_pool_open(&process->step_pool, step_threads(), err);
     process->service = (struct service){

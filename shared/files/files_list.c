@@ -148,14 +148,14 @@ static void write_page_end(const struct file_query *list, const struct file_page
 static enum err_code write_page(const struct files *files, const struct file_query *list,
                                 const unsigned char *secret, struct buf *out, struct err *err)
 {
-    struct file_page page;
+    struct file_listing listing = {.callback = write_row, .context = out};
     jsonw_begin_object(out, NULL);
     jsonw_begin_array(out, "files");
-    enum err_code code = metadata_file_list(files->metadata, list, clock_wall_ms(files->clock),
-                                            write_row, out, &page, err);
+    enum err_code code =
+        metadata_file_list(files->metadata, list, clock_wall_ms(files->clock), &listing, err);
     if (code != ERR_OK)
         return code;
-    write_page_end(list, &page, secret, out);
+    write_page_end(list, &listing.page, secret, out);
     return out->failed ? err_set_internal(err, ERR_NO_MEMORY, 0, "list", "the page is too large")
                        : ERR_OK;
 }

@@ -47,9 +47,13 @@ static enum err_code mark(const struct files *files, const struct file *file,
 {
     const char *id = file->id;
     enum err_code result = ERR_OK;
-    enum err_code code =
-        metadata_file_mark_deleted(files->metadata, &id, &expected_version, 1, str_of(file->owner),
-                                   clock_wall_ms(files->clock), &result, err);
+    const struct file_marking marking = {.ids = &id,
+                                         .expected_versions = &expected_version,
+                                         .count = 1,
+                                         .owner = str_of(file->owner),
+                                         .now_ms = clock_wall_ms(files->clock),
+                                         .results = &result};
+    enum err_code code = metadata_file_mark_deleted(files->metadata, &marking, err);
     if (code != ERR_OK)
         return code;
     if (result == ERR_NOT_FOUND)
@@ -140,19 +144,18 @@ static enum err_code look_up(const struct files *files, const struct principal *
 static enum err_code mark_found(const struct files *files, struct batch *batch, struct err *err)
 {
     const char *ids[LIMIT_BATCH_IDS];
-    int64_t versions[LIMIT_BATCH_IDS];
     enum err_code results[LIMIT_BATCH_IDS];
     size_t found = 0;
     for (size_t i = 0; i < batch->count; i++) {
         if (batch->items[i].result != ERR_OK)
             continue;
-        versions[found] = 0;
         ids[found++] = batch->items[i].id;
     }
     if (found == 0)
         return ERR_OK;
-    enum err_code code = metadata_file_mark_deleted(files->metadata, ids, versions, found, STR(""),
-                                                    clock_wall_ms(files->clock), results, err);
+    const struct file_marking marking = {
+        .ids = ids, .count = found, .now_ms = clock_wall_ms(files->clock), .results = results};
+    enum err_code code = metadata_file_mark_deleted(files->metadata, &marking, err);
     for (size_t i = 0, at = 0; code == ERR_OK && i < batch->count; i++)
         if (batch->items[i].result == ERR_OK)
             batch->items[i].result = results[at++];

@@ -87,12 +87,13 @@ static enum err_code sweep_object(void *context, const char *key, const struct s
     struct orphan_sweep *sweep = context;
     bool known = false;
     bool removed = false;
+    const struct orphan_question question = {key_is_known, sweep};
     if (stat->modified_ms > sweep->older_than_ms)
         return ERR_OK;
     enum err_code code = key_is_known(sweep, key, &known, err);
     if (code != ERR_OK || known)
         return code;
-    code = storage_remove_orphan(sweep->files->storage, key, key_is_known, sweep, &removed, err);
+    code = storage_remove_orphan(sweep->files->storage, key, &question, &removed, err);
     if (code == ERR_BUSY || code == ERR_NOT_FOUND)
         return ERR_OK;
     if (code == ERR_OK && removed) {
@@ -136,10 +137,10 @@ enum err_code files_sweep_if_due(const struct files *files, const char *holder, 
                                  struct sweep_result *ret_result, struct err *err)
 {
     int64_t now_ms = clock_wall_ms(files->clock);
-    int64_t until_ms = now_ms + files->config->sweep_interval_seconds * 1000;
+    const struct named_lease lease = {"sweep", holder, now_ms,
+                                      now_ms + files->config->sweep_interval_seconds * 1000};
     *ret_swept = false;
-    enum err_code code =
-        metadata_lease(files->metadata, "sweep", holder, now_ms, until_ms, ret_swept, err);
+    enum err_code code = metadata_lease(files->metadata, &lease, ret_swept, err);
     if (code != ERR_OK || !*ret_swept)
         return code;
     return files_sweep(files, files->config->sweep_grace_seconds, ret_result, err);

@@ -22,12 +22,12 @@ struct file {
     char owner[LIMIT_OWNER_BYTES + 1];
     char name[LIMIT_NAME_BYTES + 1]; /* originalName, UTF-8 */
     char mime[LIMIT_MIME_BYTES + 1];
-    char sha256[65];                 /* lower-case hex */
+    char sha256[65]; /* lower-case hex */
     char bucket[LIMIT_BUCKET_BYTES + 1];
-    char key[LIMIT_KEY_BYTES + 1];   /* storage key */
+    char key[LIMIT_KEY_BYTES + 1];           /* storage key */
     char metadata[LIMIT_METADATA_BYTES + 1]; /* compact JSON object of strings */
-    int64_t size;       /* bytes */
-    int64_t created_ms; /* since 1970 */
+    int64_t size;                            /* bytes */
+    int64_t created_ms;                      /* since 1970 */
     int64_t updated_ms;
     int64_t expires_ms; /* 0: never */
     int64_t version;    /* 1 at first, one more with every change */

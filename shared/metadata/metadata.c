@@ -14,8 +14,7 @@ struct metadata {
     const struct metadata_driver *driver;
     void *state;
     const struct clock *clock;
-    metadata_observer *observer;
-    void *observer_context;
+    struct metadata_observer observer;
 };
 
 static enum err_code find_driver(const char *name, const struct metadata_driver **ret_driver,
@@ -32,8 +31,8 @@ static enum err_code find_driver(const char *name, const struct metadata_driver 
 }
 
 enum err_code metadata_open(struct metadata **ret_metadata, const struct config *config,
-                            const struct clock *clock, metadata_observer *observer,
-                            void *observer_context, struct err *err)
+                            const struct clock *clock, const struct metadata_observer *observer,
+                            struct err *err)
 {
     const struct metadata_driver *driver = NULL;
     enum err_code code = find_driver(config->metadata_driver, &driver, err);
@@ -44,8 +43,8 @@ enum err_code metadata_open(struct metadata **ret_metadata, const struct config 
         return err_set_internal(err, ERR_NO_MEMORY, 0, "metadata_open", "Out of memory.");
     metadata->driver = driver;
     metadata->clock = clock;
-    metadata->observer = observer;
-    metadata->observer_context = observer_context;
+    if (observer)
+        metadata->observer = *observer;
     code = driver->open(&metadata->state, config, clock, err);
     if (code != ERR_OK) {
         free(metadata);
@@ -84,9 +83,9 @@ static int64_t now_ns(const struct metadata *metadata)
 static enum err_code told(const struct metadata *metadata, enum metadata_operation operation,
                           int64_t start_ns, enum err_code outcome)
 {
-    if (metadata->observer)
-        metadata->observer(metadata->observer_context, metadata->driver->metric_index, operation,
-                           outcome, now_ns(metadata) - start_ns);
+    if (metadata->observer.told)
+        metadata->observer.told(metadata->observer.context, metadata->driver->metric_index,
+                                operation, outcome, now_ns(metadata) - start_ns);
     return outcome;
 }
 
@@ -122,12 +121,11 @@ enum err_code metadata_file_get(struct metadata *metadata, const char *id, int64
 }
 
 enum err_code metadata_file_list(struct metadata *metadata, const struct file_query *query,
-                                 int64_t now_ms, file_callback *callback, void *context,
-                                 struct file_page *ret_page, struct err *err)
+                                 int64_t now_ms, struct file_listing *listing, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->files->list(metadata->state, query, now_ms, callback,
-                                                       context, ret_page, err);
+    enum err_code code =
+        metadata->driver->files->list(metadata->state, query, now_ms, listing, err);
     return told(metadata, METADATA_FILE_LIST, start_ns, code);
 }
 
@@ -136,20 +134,16 @@ enum err_code metadata_file_update(struct metadata *metadata, const struct file 
                                    const struct idempotency_answer *answer, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->files->update(metadata->state, file, expected_version,
-                                                         answer, err);
+    enum err_code code =
+        metadata->driver->files->update(metadata->state, file, expected_version, answer, err);
     return told(metadata, METADATA_FILE_UPDATE, start_ns, code);
 }
 
-enum err_code metadata_file_mark_deleted(struct metadata *metadata, const char *const *ids,
-                                         const int64_t *expected_versions, size_t count,
-                                         struct str owner, int64_t now_ms,
-                                         enum err_code *ret_results, struct err *err)
+enum err_code metadata_file_mark_deleted(struct metadata *metadata,
+                                         const struct file_marking *marking, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->files->mark_deleted(metadata->state, ids,
-                                                               expected_versions, count, owner,
-                                                               now_ms, ret_results, err);
+    enum err_code code = metadata->driver->files->mark_deleted(metadata->state, marking, err);
     return told(metadata, METADATA_FILE_MARK_DELETED, start_ns, code);
 }
 
@@ -180,8 +174,8 @@ enum err_code metadata_token_list(struct metadata *metadata, token_callback *cal
                                   void *context, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->access->token_list(metadata->state, callback, context,
-                                                              err);
+    enum err_code code =
+        metadata->driver->access->token_list(metadata->state, callback, context, err);
     return told(metadata, METADATA_TOKEN, start_ns, code);
 }
 
@@ -193,26 +187,21 @@ enum err_code metadata_token_revoke(struct metadata *metadata, const char *id, i
     return told(metadata, METADATA_TOKEN, start_ns, code);
 }
 
-enum err_code metadata_idempotency_begin(struct metadata *metadata, struct str owner,
-                                         struct str key, struct str nonce, int64_t now_ms,
-                                         int64_t lease_until_ms,
+enum err_code metadata_idempotency_begin(struct metadata *metadata,
+                                         const struct idempotency_claim *claim,
                                          struct idempotency_record *ret_record, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->requests->idempotency_begin(metadata->state, owner, key,
-                                                                       nonce, now_ms,
-                                                                       lease_until_ms, ret_record,
-                                                                       err);
+    enum err_code code =
+        metadata->driver->requests->idempotency_begin(metadata->state, claim, ret_record, err);
     return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
 }
 
-enum err_code metadata_idempotency_renew(struct metadata *metadata, struct str owner,
-                                         struct str key, struct str nonce, int64_t lease_until_ms,
-                                         struct err *err)
+enum err_code metadata_idempotency_renew(struct metadata *metadata,
+                                         const struct idempotency_claim *claim, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->requests->idempotency_renew(metadata->state, owner, key,
-                                                                       nonce, lease_until_ms, err);
+    enum err_code code = metadata->driver->requests->idempotency_renew(metadata->state, claim, err);
     return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
 }
 
@@ -221,17 +210,17 @@ enum err_code metadata_idempotency_finish(struct metadata *metadata,
                                           struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->requests->idempotency_finish(metadata->state, answer,
-                                                                        now_ms, err);
+    enum err_code code =
+        metadata->driver->requests->idempotency_finish(metadata->state, answer, now_ms, err);
     return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
 }
 
-enum err_code metadata_idempotency_release(struct metadata *metadata, struct str owner,
-                                           struct str key, struct str nonce, struct err *err)
+enum err_code metadata_idempotency_release(struct metadata *metadata,
+                                           const struct idempotency_claim *claim, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->requests->idempotency_release(metadata->state, owner,
-                                                                         key, nonce, err);
+    enum err_code code =
+        metadata->driver->requests->idempotency_release(metadata->state, claim, err);
     return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
 }
 
@@ -239,8 +228,8 @@ enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_c
                                     void *context, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->upkeep->list_deleted(metadata->state, limit, callback,
-                                                                context, err);
+    enum err_code code =
+        metadata->driver->upkeep->list_deleted(metadata->state, limit, callback, context, err);
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 
@@ -248,8 +237,8 @@ enum err_code metadata_mark_expired(struct metadata *metadata, int64_t now_ms, i
                                     int *ret_marked, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->upkeep->mark_expired(metadata->state, now_ms, limit,
-                                                                ret_marked, err);
+    enum err_code code =
+        metadata->driver->upkeep->mark_expired(metadata->state, now_ms, limit, ret_marked, err);
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 
@@ -281,17 +270,16 @@ enum err_code metadata_purge_requests(struct metadata *metadata, int64_t now_ms,
                                       struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->upkeep->purge_requests(metadata->state, now_ms,
-                                                                  ret_purged, err);
+    enum err_code code =
+        metadata->driver->upkeep->purge_requests(metadata->state, now_ms, ret_purged, err);
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 
-enum err_code metadata_lease(struct metadata *metadata, const char *name, const char *holder,
-                             int64_t now_ms, int64_t until_ms, bool *ret_held, struct err *err)
+enum err_code metadata_lease(struct metadata *metadata, const struct named_lease *lease,
+                             bool *ret_held, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->upkeep->lease(metadata->state, name, holder, now_ms,
-                                                         until_ms, ret_held, err);
+    enum err_code code = metadata->driver->upkeep->lease(metadata->state, lease, ret_held, err);
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 

@@ -39,8 +39,12 @@ enum metadata_operation {
     METADATA_OPERATION_COUNT
 };
 
-typedef void metadata_observer(void *context, unsigned driver, enum metadata_operation operation,
-                               enum err_code outcome, int64_t duration_ns);
+/* Who is told of each call, for metrics: on the call's thread, with its duration. */
+struct metadata_observer {
+    void (*told)(void *context, unsigned driver, enum metadata_operation operation,
+                 enum err_code outcome, int64_t duration_ns);
+    void *context;
+};
 
 /* ---- files ---- */
 
@@ -64,13 +68,30 @@ struct file_query {
 };
 
 struct file_page {
-    int64_t total;  /* kept without a filter; else counted to LIMIT_COUNT, -1 above */
-    bool more;      /* rows follow; `last` says where */
+    int64_t total; /* kept without a filter; else counted to LIMIT_COUNT, -1 above */
+    bool more;     /* rows follow; `last` says where */
     struct file_position last;
 };
 
 /* The row is borrowed for the call; a code other than ERR_OK ends the listing with it. */
 typedef enum err_code file_callback(void *context, const struct file *file, struct err *err);
+
+/* A page on its way: who gets the rows, and what is known of the page afterwards. */
+struct file_listing {
+    file_callback *callback;
+    void *context;
+    struct file_page page; /* set on success */
+};
+
+/* Files to be marked deleted, each judged by itself. */
+struct file_marking {
+    const char *const *ids;
+    const int64_t *expected_versions; /* one an id; 0: any. NULL: any for all */
+    size_t count;
+    struct str owner; /* rows of others are ERR_NOT_FOUND; empty: any owner */
+    int64_t now_ms;
+    enum err_code *results; /* set on success, one an id: ERR_OK, ERR_NOT_FOUND, ERR_CONFLICT */
+};
 
 /* The answer to a request with an Idempotency-Key, stored in the same transaction as the change
  * it belongs to. */
@@ -80,9 +101,9 @@ struct idempotency_answer {
     struct str nonce;       /* of the lease this request holds */
     struct str fingerprint; /* hex SHA-256 of "the same request" (API.md) */
     int status;
-    struct str location;    /* Location header, or empty */
-    struct str etag;        /* ETag header with its quotes, or empty */
-    struct str body;        /* JSON */
+    struct str location; /* Location header, or empty */
+    struct str etag;     /* ETag header with its quotes, or empty */
+    struct str body;     /* JSON */
 };
 
 struct metadata_files {
@@ -94,20 +115,14 @@ struct metadata_files {
     enum err_code (*get)(void *state, const char *id, int64_t now_ms, struct file *ret_file,
                          struct err *err);
     enum err_code (*list)(void *state, const struct file_query *query, int64_t now_ms,
-                          file_callback *callback, void *context, struct file_page *ret_page,
-                          struct err *err);
+                          struct file_listing *listing, struct err *err);
     /* Writes name, metadata, visibility, expires_ms, updated_ms, status, where the row is live and
      * has `expected_version`; its version becomes file->version (expected_version + 1).
      * ERR_NOT_FOUND, ERR_CONFLICT (another version, or the lease). */
     enum err_code (*update)(void *state, const struct file *file, int64_t expected_version,
                             const struct idempotency_answer *answer, struct err *err);
-    /* Marks live rows deleted, all in one transaction: ret_results[i] is ERR_OK or ERR_NOT_FOUND,
-     * one winner per id. expected_version of 0: any, else ERR_CONFLICT as the result.
-     * Rows not owned by `owner` (empty: any) are ERR_NOT_FOUND. */
-    enum err_code (*mark_deleted)(void *state, const char *const *ids,
-                                  const int64_t *expected_versions, size_t count,
-                                  struct str owner, int64_t now_ms, enum err_code *ret_results,
-                                  struct err *err);
+    /* Marks live rows deleted, all in one transaction; one winner per id. */
+    enum err_code (*mark_deleted)(void *state, const struct file_marking *marking, struct err *err);
     /* Removes a row that is marked deleted; ERR_NOT_FOUND when there is none. */
     enum err_code (*remove)(void *state, const char *id, struct err *err);
 };
@@ -124,8 +139,8 @@ struct token {
     unsigned char digest[32]; /* SHA-256 of the secret token text */
     unsigned scopes;          /* enum token_scope bits */
     int64_t created_ms;
-    int64_t expires_ms;       /* 0: never */
-    int64_t revoked_ms;       /* 0: in force */
+    int64_t expires_ms; /* 0: never */
+    int64_t revoked_ms; /* 0: in force */
 };
 
 typedef enum err_code token_callback(void *context, const struct token *token, struct err *err);
@@ -154,25 +169,41 @@ struct idempotency_record {
     struct buf body;
 };
 
+/* One request's hold on a key. */
+struct idempotency_claim {
+    struct str owner;
+    struct str key;
+    struct str nonce;       /* of the request that holds or wants the key */
+    int64_t now_ms;         /* begin only */
+    int64_t lease_until_ms; /* begin and renew */
+};
+
 struct metadata_requests {
-    /* Takes the key for `nonce` until lease_until_ms when it is free (unknown, older than
+    /* Takes the key for the claim's nonce until lease_until_ms when it is free (unknown, older than
      * LIMIT_IDEMPOTENCY_KEEP_MS, or its lease has run out unfinished): STARTED. Held by a running
      * request: RUNNING. Finished: DONE with the stored answer. */
-    enum err_code (*idempotency_begin)(void *state, struct str owner, struct str key,
-                                       struct str nonce, int64_t now_ms, int64_t lease_until_ms,
+    enum err_code (*idempotency_begin)(void *state, const struct idempotency_claim *claim,
                                        struct idempotency_record *ret_record, struct err *err);
     /* Prolongs the lease; ERR_CONFLICT when it is no longer ours. */
-    enum err_code (*idempotency_renew)(void *state, struct str owner, struct str key,
-                                       struct str nonce, int64_t lease_until_ms, struct err *err);
+    enum err_code (*idempotency_renew)(void *state, const struct idempotency_claim *claim,
+                                       struct err *err);
     /* Stores an answer that belongs to no other change. ERR_CONFLICT as above. */
     enum err_code (*idempotency_finish)(void *state, const struct idempotency_answer *answer,
                                         int64_t now_ms, struct err *err);
     /* Frees an unfinished key that is ours, so that the client may try again at once. */
-    enum err_code (*idempotency_release)(void *state, struct str owner, struct str key,
-                                         struct str nonce, struct err *err);
+    enum err_code (*idempotency_release)(void *state, const struct idempotency_claim *claim,
+                                         struct err *err);
 };
 
 /* ---- upkeep ---- */
+
+/* A lease by name over all processes. */
+struct named_lease {
+    const char *name;
+    const char *holder;
+    int64_t now_ms;
+    int64_t until_ms;
+};
 
 struct metadata_upkeep {
     /* Up to `limit` rows marked deleted, oldest first. */
@@ -190,9 +221,9 @@ struct metadata_upkeep {
                                 struct err *err);
     /* Removes idempotency rows that are too old. */
     enum err_code (*purge_requests)(void *state, int64_t now_ms, int *ret_purged, struct err *err);
-    /* A named lease over all processes (the sweep): true when `holder` has it until until_ms. */
-    enum err_code (*lease)(void *state, const char *name, const char *holder, int64_t now_ms,
-                           int64_t until_ms, bool *ret_held, struct err *err);
+    /* Takes the lease when it is free or run out; *ret_held says whether the holder has it. */
+    enum err_code (*lease)(void *state, const struct named_lease *lease, bool *ret_held,
+                           struct err *err);
     /* The installation's secret (cursors), made at init. */
     enum err_code (*secret)(void *state, unsigned char ret_secret[32], struct err *err);
     /* Checks the driver's own consistency (PRAGMA integrity_check, kept totals); the first finding
@@ -217,10 +248,10 @@ struct metadata_driver {
 };
 
 /* Opens the driver config->metadata_driver. A database that is away is no failure here: each call
- * tries again. A schema of another version is ERR_CONFIG. `observer` may be NULL. */
+ * tries again. A schema of another version is ERR_CONFIG. `observer` may be NULL; it is copied. */
 enum err_code metadata_open(struct metadata **ret_metadata, const struct config *config,
-                            const struct clock *clock, metadata_observer *observer,
-                            void *observer_context, struct err *err) ERR_MUST_CHECK;
+                            const struct clock *clock, const struct metadata_observer *observer,
+                            struct err *err) ERR_MUST_CHECK;
 void metadata_close(struct metadata *metadata);
 enum err_code metadata_init(const struct config *config, const struct clock *clock, struct err *err)
     ERR_MUST_CHECK;
@@ -233,24 +264,22 @@ enum err_code metadata_file_insert(struct metadata *metadata, const struct file 
 enum err_code metadata_file_get(struct metadata *metadata, const char *id, int64_t now_ms,
                                 struct file *ret_file, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_file_list(struct metadata *metadata, const struct file_query *query,
-                                 int64_t now_ms, file_callback *callback, void *context,
-                                 struct file_page *ret_page, struct err *err) ERR_MUST_CHECK;
+                                 int64_t now_ms, struct file_listing *listing, struct err *err)
+    ERR_MUST_CHECK;
 enum err_code metadata_file_update(struct metadata *metadata, const struct file *file,
                                    int64_t expected_version,
                                    const struct idempotency_answer *answer, struct err *err)
     ERR_MUST_CHECK;
-enum err_code metadata_file_mark_deleted(struct metadata *metadata, const char *const *ids,
-                                         const int64_t *expected_versions, size_t count,
-                                         struct str owner, int64_t now_ms,
-                                         enum err_code *ret_results, struct err *err)
+enum err_code metadata_file_mark_deleted(struct metadata *metadata,
+                                         const struct file_marking *marking, struct err *err)
     ERR_MUST_CHECK;
 enum err_code metadata_file_remove(struct metadata *metadata, const char *id, struct err *err)
     ERR_MUST_CHECK;
 
 enum err_code metadata_token_insert(struct metadata *metadata, const struct token *token,
                                     struct err *err) ERR_MUST_CHECK;
-enum err_code metadata_token_get(struct metadata *metadata, const char *id,
-                                 struct token *ret_token, struct err *err) ERR_MUST_CHECK;
+enum err_code metadata_token_get(struct metadata *metadata, const char *id, struct token *ret_token,
+                                 struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_token_list(struct metadata *metadata, token_callback *callback,
                                   void *context, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_token_revoke(struct metadata *metadata, const char *id, int64_t now_ms,
@@ -258,19 +287,18 @@ enum err_code metadata_token_revoke(struct metadata *metadata, const char *id, i
 
 void idempotency_record_init(struct idempotency_record *record);
 void idempotency_record_release(struct idempotency_record *record);
-enum err_code metadata_idempotency_begin(struct metadata *metadata, struct str owner,
-                                         struct str key, struct str nonce, int64_t now_ms,
-                                         int64_t lease_until_ms,
+enum err_code metadata_idempotency_begin(struct metadata *metadata,
+                                         const struct idempotency_claim *claim,
                                          struct idempotency_record *ret_record, struct err *err)
     ERR_MUST_CHECK;
-enum err_code metadata_idempotency_renew(struct metadata *metadata, struct str owner,
-                                         struct str key, struct str nonce, int64_t lease_until_ms,
-                                         struct err *err) ERR_MUST_CHECK;
+enum err_code metadata_idempotency_renew(struct metadata *metadata,
+                                         const struct idempotency_claim *claim, struct err *err)
+    ERR_MUST_CHECK;
 enum err_code metadata_idempotency_finish(struct metadata *metadata,
                                           const struct idempotency_answer *answer, int64_t now_ms,
                                           struct err *err) ERR_MUST_CHECK;
-enum err_code metadata_idempotency_release(struct metadata *metadata, struct str owner,
-                                           struct str key, struct str nonce, struct err *err)
+enum err_code metadata_idempotency_release(struct metadata *metadata,
+                                           const struct idempotency_claim *claim, struct err *err)
     ERR_MUST_CHECK;
 
 enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_callback *callback,
@@ -285,9 +313,8 @@ enum err_code metadata_set_status(struct metadata *metadata, const char *id,
                                   enum file_status status, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_purge_requests(struct metadata *metadata, int64_t now_ms, int *ret_purged,
                                       struct err *err) ERR_MUST_CHECK;
-enum err_code metadata_lease(struct metadata *metadata, const char *name, const char *holder,
-                             int64_t now_ms, int64_t until_ms, bool *ret_held, struct err *err)
-    ERR_MUST_CHECK;
+enum err_code metadata_lease(struct metadata *metadata, const struct named_lease *lease,
+                             bool *ret_held, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_secret(struct metadata *metadata, unsigned char ret_secret[32],
                               struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_check(struct metadata *metadata, bool repair, struct err *err)

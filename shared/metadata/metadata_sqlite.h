@@ -29,11 +29,11 @@
 #define SQLITE_SECRET_BYTES 32
 #define SQLITE_PATH_SIZE (CONFIG_TEXT_SIZE + 64)
 
-#define SQLITE_BATCH_MAX 256        /* operations in one transaction */
+#define SQLITE_BATCH_MAX 256         /* operations in one transaction */
 #define SQLITE_CHECKPOINT_PAGES 2000 /* the log is copied into the database each so many pages */
 #define SQLITE_CHECKPOINT_PAGES_SCARCE 64
 #define SQLITE_PAGE_BYTES 4096
-#define SQLITE_LOG_MAX_PAGES 16384  /* above, a checkpoint waits for readers: 64 MiB */
+#define SQLITE_LOG_MAX_PAGES 16384 /* above, a checkpoint waits for readers: 64 MiB */
 
 enum sqlite_sql {
     SQL_BEGIN,
@@ -85,8 +85,8 @@ enum sqlite_sql {
 struct sqlite_connection {
     sqlite3 *db;
     const struct clock *clock;
-    struct stat file; /* what stood at the path when it was opened */
-    bool broken;      /* close it instead of using it again */
+    struct stat file;       /* what stood at the path when it was opened */
+    bool broken;            /* close it instead of using it again */
     int64_t busy_budget_us; /* how long a busy database is waited for */
     int64_t busy_slept_us;
     int log_pages;
@@ -133,13 +133,13 @@ struct metadata_sqlite {
 /* ---- metadata_sqlite_connection.c ---- */
 
 /* Fills *err for a result code of SQLite; marks the connection broken when it must be reopened. */
-enum err_code sqlite_failed(struct sqlite_connection *connection, int result,
-                            const char *operation, struct err *err);
+enum err_code sqlite_failed(struct sqlite_connection *connection, int result, const char *operation,
+                            struct err *err);
 /* Opens the file at db->path, never making one. ERR_CONFIG for a foreign file or another schema,
  * else ERR_METADATA_UNAVAILABLE. Caller frees with sqlite_disconnect. */
 enum err_code sqlite_connect(const struct metadata_sqlite *db, bool is_writer,
-                             struct sqlite_connection **ret_connection,
-                             struct err *err) ERR_MUST_CHECK;
+                             struct sqlite_connection **ret_connection, struct err *err)
+    ERR_MUST_CHECK;
 void sqlite_disconnect(struct sqlite_connection *connection);
 /* Is the open file still the one at the path? */
 bool sqlite_is_current(const struct metadata_sqlite *db,
@@ -193,8 +193,8 @@ enum err_code sqlite_init(const struct config *config, const struct clock *clock
 
 /* ---- metadata_sqlite_row.c ---- */
 
-#define FILE_COLUMNS                                                                         \
-    "id, owner, name, mime, sha256, bucket, key, metadata, size, created_ms, updated_ms, "   \
+#define FILE_COLUMNS                                                                       \
+    "id, owner, name, mime, sha256, bucket, key, metadata, size, created_ms, updated_ms, " \
     "expires_ms, version, visibility, status"
 
 /* The file in a row of FILE_COLUMNS. ERR_INTERNAL when a value does not fit. */
@@ -210,8 +210,7 @@ extern const struct metadata_upkeep sqlite_upkeep;     /* _upkeep.c */
 
 /* _list.c */
 enum err_code sqlite_file_list(void *state, const struct file_query *query, int64_t now_ms,
-                               file_callback *callback, void *context, struct file_page *ret_page,
-                               struct err *err) ERR_MUST_CHECK;
+                               struct file_listing *listing, struct err *err);
 /* The statement for a variant of a listing. */
 void sqlite_list_sql(unsigned variant, struct buf *out);
 /* _requests.c: stores the answer in the change it belongs to. ERR_CONFLICT. */

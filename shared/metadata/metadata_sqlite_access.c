@@ -36,8 +36,7 @@ static enum err_code insert(struct sqlite_connection *connection, void *args, st
     sqlite3_bind_int64(statement, 6, token->expires_ms);
     sqlite3_bind_int64(statement, 7, token->revoked_ms);
     code = sqlite_finish(connection, statement, "insert token", err);
-    if (code != ERR_OK &&
-        sqlite3_extended_errcode(connection->db) == SQLITE_CONSTRAINT_PRIMARYKEY)
+    if (code != ERR_OK && sqlite3_extended_errcode(connection->db) == SQLITE_CONSTRAINT_PRIMARYKEY)
         return err_set_internal(err, ERR_EXISTS, 0, "insert token", "The token's id is taken.");
     return code;
 }

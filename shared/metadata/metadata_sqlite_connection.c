@@ -76,8 +76,8 @@ static const char *const sql_texts[SQL_COUNT] = {
     [SQL_SECRET] = "SELECT value FROM settings WHERE name = 'secret'",
 };
 
-enum err_code sqlite_failed(struct sqlite_connection *connection, int result,
-                            const char *operation, struct err *err)
+enum err_code sqlite_failed(struct sqlite_connection *connection, int result, const char *operation,
+                            struct err *err)
 {
     int os_errno = sqlite3_system_errno(connection->db);
     const char *text = sqlite3_errstr(result);
@@ -217,8 +217,8 @@ void sqlite_disconnect(struct sqlite_connection *connection)
 enum err_code sqlite_prepare(struct sqlite_connection *connection, const char *sql,
                              sqlite3_stmt **ret_statement, struct err *err)
 {
-    int result = sqlite3_prepare_v3(connection->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
-                                    ret_statement, NULL);
+    int result =
+        sqlite3_prepare_v3(connection->db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret_statement, NULL);
     return result == SQLITE_OK ? ERR_OK : sqlite_failed(connection, result, "prepare", err);
 }
 

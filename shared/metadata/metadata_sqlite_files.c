@@ -99,8 +99,8 @@ static enum err_code not_changed(struct sqlite_connection *connection, const cha
     sqlite_bind_str(statement, 3, owner);
     int result = sqlite3_step(statement);
     if (result == SQLITE_ROW)
-        code = err_set(err, ERR_CONFLICT, "change file",
-                       "The file was changed by another request.");
+        code =
+            err_set(err, ERR_CONFLICT, "change file", "The file was changed by another request.");
     else if (result == SQLITE_DONE)
         code = err_set(err, ERR_NOT_FOUND, "change file", "There is no such file.");
     else
@@ -152,16 +152,7 @@ static enum err_code file_update(void *state, const struct file *file, int64_t e
 
 /* ---- mark deleted, remove ---- */
 
-struct mark_args {
-    const char *const *ids;
-    const int64_t *expected_versions;
-    size_t count;
-    struct str owner;
-    int64_t now_ms;
-    enum err_code *ret_results;
-};
-
-static enum err_code mark_one(struct sqlite_connection *connection, const struct mark_args *mark,
+static enum err_code mark_one(struct sqlite_connection *connection, const struct file_marking *mark,
                               size_t index, struct err *err)
 {
     sqlite3_stmt *statement = NULL;
@@ -180,22 +171,20 @@ static enum err_code mark_one(struct sqlite_connection *connection, const struct
 
 static enum err_code mark(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    const struct mark_args *mark = args;
+    const struct file_marking *mark = args;
     for (size_t i = 0; i < mark->count; i++) {
         enum err_code code = mark_one(connection, mark, i, err);
         if (code != ERR_OK && code != ERR_NOT_FOUND && code != ERR_CONFLICT)
             return code;
-        mark->ret_results[i] = code;
+        mark->results[i] = code;
     }
     return ERR_OK;
 }
 
-static enum err_code file_mark_deleted(void *state, const char *const *ids,
-                                       const int64_t *expected_versions, size_t count,
-                                       struct str owner, int64_t now_ms,
-                                       enum err_code *ret_results, struct err *err)
+static enum err_code file_mark_deleted(void *state, const struct file_marking *marking,
+                                       struct err *err)
 {
-    struct mark_args args = {ids, expected_versions, count, owner, now_ms, ret_results};
+    struct file_marking args = *marking;
     struct sqlite_change change = {mark, &args, "delete.before_commit", "delete.committed"};
     return sqlite_write(state, &change, err);
 }

@@ -84,9 +84,9 @@ static enum err_code list_statement(struct sqlite_connection *connection, unsign
         struct buf sql;
         buf_init(&sql, LIST_SQL_MAX);
         sqlite_list_sql(variant, &sql);
-        code = sql.failed ? err_set_internal(err, ERR_NO_MEMORY, 0, "list", "Out of memory.")
-                          : sqlite_prepare(connection, buf_text(&sql),
-                                           &connection->lists[variant], err);
+        code = sql.failed
+                   ? err_set_internal(err, ERR_NO_MEMORY, 0, "list", "Out of memory.")
+                   : sqlite_prepare(connection, buf_text(&sql), &connection->lists[variant], err);
         buf_release(&sql);
     }
     if (code == ERR_OK)
@@ -97,8 +97,7 @@ static enum err_code list_statement(struct sqlite_connection *connection, unsign
 struct list_args {
     const struct file_query *query;
     int64_t now_ms;
-    file_callback *callback;
-    void *context;
+    const struct file_listing *listing;
     struct file_page page;
     unsigned variant;
     char prefix_end[LIMIT_NAME_BYTES + 1];
@@ -246,7 +245,7 @@ static enum err_code read_rows(struct sqlite_connection *connection, sqlite3_stm
         }
         enum err_code code = sqlite_row_file(statement, &file, err);
         if (code == ERR_OK)
-            code = list->callback(list->context, &file, err);
+            code = list->listing->callback(list->listing->context, &file, err);
         if (code != ERR_OK)
             return code;
         set_last(list, &file);
@@ -285,17 +284,15 @@ static enum err_code list_files(struct sqlite_connection *connection, void *args
 }
 
 enum err_code sqlite_file_list(void *state, const struct file_query *query, int64_t now_ms,
-                               file_callback *callback, void *context, struct file_page *ret_page,
-                               struct err *err)
+                               struct file_listing *listing, struct err *err)
 {
-    struct list_args list = {
-        .query = query, .now_ms = now_ms, .callback = callback, .context = context};
+    struct list_args list = {.query = query, .now_ms = now_ms, .listing = listing};
     if (query->limit < 1 || query->limit > LIMIT_PAGE || query->offset < 0 ||
         query->offset > LIMIT_OFFSET || query->prefix.len > LIMIT_NAME_BYTES)
         return err_set_internal(err, ERR_INTERNAL, 0, "list", "A query outside its limits.");
     set_variant(&list);
     enum err_code code = sqlite_read(state, list_files, &list, err);
     if (code == ERR_OK)
-        *ret_page = list.page;
+        listing->page = list.page;
     return code;
 }

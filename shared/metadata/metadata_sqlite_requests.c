@@ -4,20 +4,16 @@
  */
 #include "metadata/metadata_sqlite.h"
 
-struct lease_args {
-    struct str owner;
-    struct str key;
-    struct str nonce;
-    int64_t now_ms;
-    int64_t lease_until_ms;
+struct begin_args {
+    const struct idempotency_claim *claim;
     struct idempotency_record *ret_record;
 };
 
-static void bind_lease(sqlite3_stmt *statement, const struct lease_args *lease)
+static void bind_claim(sqlite3_stmt *statement, const struct idempotency_claim *claim)
 {
-    sqlite_bind_str(statement, 1, lease->owner);
-    sqlite_bind_str(statement, 2, lease->key);
-    sqlite_bind_str(statement, 3, lease->nonce);
+    sqlite_bind_str(statement, 1, claim->owner);
+    sqlite_bind_str(statement, 2, claim->key);
+    sqlite_bind_str(statement, 3, claim->nonce);
 }
 
 /* ---- begin ---- */
@@ -40,17 +36,17 @@ static enum err_code copy_answer(sqlite3_stmt *statement, struct idempotency_rec
 }
 
 /* What the row says: *ret_free when the key may be taken, else the record is filled. */
-static enum err_code judge_row(sqlite3_stmt *statement, const struct lease_args *begin,
+static enum err_code judge_row(sqlite3_stmt *statement, const struct begin_args *begin,
                                bool *ret_free, struct err *err)
 {
-    bool is_ours = str_equal(sqlite_column(statement, 0), begin->nonce);
+    bool is_ours = str_equal(sqlite_column(statement, 0), begin->claim->nonce);
     int64_t lease_until_ms = sqlite3_column_int64(statement, 1);
     int64_t touched_ms = sqlite3_column_int64(statement, 2);
     bool is_finished = sqlite3_column_int(statement, 3) != 0;
     *ret_free = false;
-    if (is_finished && touched_ms > begin->now_ms - LIMIT_IDEMPOTENCY_KEEP_MS)
+    if (is_finished && touched_ms > begin->claim->now_ms - LIMIT_IDEMPOTENCY_KEEP_MS)
         return copy_answer(statement, begin->ret_record, err);
-    if (!is_finished && lease_until_ms > begin->now_ms && !is_ours) {
+    if (!is_finished && lease_until_ms > begin->claim->now_ms && !is_ours) {
         begin->ret_record->state = IDEMPOTENCY_RUNNING;
         return ERR_OK;
     }
@@ -58,15 +54,15 @@ static enum err_code judge_row(sqlite3_stmt *statement, const struct lease_args 
     return ERR_OK;
 }
 
-static enum err_code look_up(struct sqlite_connection *connection, const struct lease_args *begin,
+static enum err_code look_up(struct sqlite_connection *connection, const struct begin_args *begin,
                              bool *ret_free, struct err *err)
 {
     sqlite3_stmt *statement = NULL;
     enum err_code code = sqlite_statement(connection, SQL_REQUEST_GET, &statement, err);
     if (code != ERR_OK)
         return code;
-    sqlite_bind_str(statement, 1, begin->owner);
-    sqlite_bind_str(statement, 2, begin->key);
+    sqlite_bind_str(statement, 1, begin->claim->owner);
+    sqlite_bind_str(statement, 2, begin->claim->key);
     int result = sqlite3_step(statement);
     if (result == SQLITE_ROW)
         code = judge_row(statement, begin, ret_free, err);
@@ -80,7 +76,7 @@ static enum err_code look_up(struct sqlite_connection *connection, const struct 
 
 static enum err_code begin(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    const struct lease_args *begin = args;
+    const struct begin_args *begin = args;
     sqlite3_stmt *statement = NULL;
     bool is_free = false;
     enum err_code code = look_up(connection, begin, &is_free, err);
@@ -89,20 +85,19 @@ static enum err_code begin(struct sqlite_connection *connection, void *args, str
     code = sqlite_statement(connection, SQL_REQUEST_TAKE, &statement, err);
     if (code != ERR_OK)
         return code;
-    bind_lease(statement, begin);
-    sqlite3_bind_int64(statement, 4, begin->lease_until_ms);
-    sqlite3_bind_int64(statement, 5, begin->now_ms);
+    bind_claim(statement, begin->claim);
+    sqlite3_bind_int64(statement, 4, begin->claim->lease_until_ms);
+    sqlite3_bind_int64(statement, 5, begin->claim->now_ms);
     begin->ret_record->state = IDEMPOTENCY_STARTED;
     return sqlite_finish(connection, statement, "begin request", err);
 }
 
-static enum err_code idempotency_begin(void *state, struct str owner, struct str key,
-                                       struct str nonce, int64_t now_ms, int64_t lease_until_ms,
+static enum err_code idempotency_begin(void *state, const struct idempotency_claim *claim,
                                        struct idempotency_record *ret_record, struct err *err)
 {
     struct idempotency_record record;
     idempotency_record_init(&record);
-    struct lease_args args = {owner, key, nonce, now_ms, lease_until_ms, &record};
+    struct begin_args args = {claim, &record};
     struct sqlite_change change = {begin, &args, NULL, NULL};
     enum err_code code = sqlite_write(state, &change, err);
     if (code != ERR_OK) {
@@ -124,21 +119,21 @@ static enum err_code lease_lost(struct err *err)
 
 static enum err_code renew(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    const struct lease_args *lease = args;
+    const struct idempotency_claim *claim = args;
     sqlite3_stmt *statement = NULL;
     enum err_code code = sqlite_statement(connection, SQL_REQUEST_RENEW, &statement, err);
     if (code != ERR_OK)
         return code;
-    bind_lease(statement, lease);
-    sqlite3_bind_int64(statement, 4, lease->lease_until_ms);
+    bind_claim(statement, claim);
+    sqlite3_bind_int64(statement, 4, claim->lease_until_ms);
     code = sqlite_finish(connection, statement, "renew request", err);
     return code == ERR_OK && sqlite3_changes(connection->db) == 0 ? lease_lost(err) : code;
 }
 
-static enum err_code idempotency_renew(void *state, struct str owner, struct str key,
-                                       struct str nonce, int64_t lease_until_ms, struct err *err)
+static enum err_code idempotency_renew(void *state, const struct idempotency_claim *claim,
+                                       struct err *err)
 {
-    struct lease_args args = {owner, key, nonce, 0, lease_until_ms, NULL};
+    struct idempotency_claim args = *claim;
     struct sqlite_change change = {renew, &args, NULL, NULL};
     return sqlite_write(state, &change, err);
 }
@@ -189,14 +184,14 @@ static enum err_code release(struct sqlite_connection *connection, void *args, s
     enum err_code code = sqlite_statement(connection, SQL_REQUEST_RELEASE, &statement, err);
     if (code != ERR_OK)
         return code;
-    bind_lease(statement, args);
+    bind_claim(statement, args);
     return sqlite_finish(connection, statement, "release request", err);
 }
 
-static enum err_code idempotency_release(void *state, struct str owner, struct str key,
-                                         struct str nonce, struct err *err)
+static enum err_code idempotency_release(void *state, const struct idempotency_claim *claim,
+                                         struct err *err)
 {
-    struct lease_args args = {.owner = owner, .key = key, .nonce = nonce};
+    struct idempotency_claim args = *claim;
     struct sqlite_change change = {release, &args, NULL, NULL};
     return sqlite_write(state, &change, err);
 }

@@ -161,8 +161,8 @@ static enum err_code write_secret(sqlite3 *db, const struct clock *clock, struct
     unsigned char secret[SQLITE_SECRET_BYTES];
     sqlite3_stmt *statement = NULL;
     clock_random(clock, secret, sizeof secret);
-    int result = sqlite3_prepare_v2(db, "INSERT INTO settings VALUES ('secret', ?1)", -1,
-                                    &statement, NULL);
+    int result =
+        sqlite3_prepare_v2(db, "INSERT INTO settings VALUES ('secret', ?1)", -1, &statement, NULL);
     if (result == SQLITE_OK) {
         sqlite3_bind_blob(statement, 1, secret, sizeof secret, SQLITE_STATIC);
         result = sqlite3_step(statement);
@@ -234,8 +234,8 @@ static enum err_code migrate_existing(const struct init *init, struct err *err)
 /* From here on a missing database is a loss, never a first start. */
 static enum err_code write_marker(const struct init *init, struct err *err)
 {
-    int fd = openat(init->data_fd, SQLITE_MARKER, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
-                    0640);
+    int fd =
+        openat(init->data_fd, SQLITE_MARKER, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (fd < 0)
         return init_failed(err, errno, "make marker");
     bool synced = fsync(fd) == 0 && fsync(init->data_fd) == 0;

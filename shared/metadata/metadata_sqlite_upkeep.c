@@ -46,13 +46,21 @@ static enum err_code read_page(struct sqlite_connection *connection, void *args,
     return code;
 }
 
-static enum err_code for_each_row(struct metadata_sqlite *db, enum sqlite_sql sql, int64_t limit,
-                                  file_callback *callback, void *context, struct err *err)
+struct row_reading {
+    enum sqlite_sql sql;
+    int64_t limit; /* rows */
+    file_callback *callback;
+    void *context;
+};
+
+static enum err_code for_each_row(struct metadata_sqlite *db, const struct row_reading *reading,
+                                  struct err *err)
 {
+    int64_t limit = reading->limit;
     struct page_args *page = calloc(1, sizeof *page);
     if (!page)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "read rows", "Out of memory.");
-    page->sql = sql;
+    page->sql = reading->sql;
     page->after_ms = INT64_MIN;
     enum err_code code = ERR_OK;
     bool more = true;
@@ -62,7 +70,7 @@ static enum err_code for_each_row(struct metadata_sqlite *db, enum sqlite_sql sq
         more = page->count == PAGE_ROWS;
         limit -= page->count;
         for (int i = 0; code == ERR_OK && i < page->count; i++)
-            code = callback(context, &page->files[i], err);
+            code = reading->callback(reading->context, &page->files[i], err);
         if (page->count > 0) {
             const struct file *last = &page->files[page->count - 1];
             memcpy(page->after_id, last->id, sizeof page->after_id);
@@ -76,12 +84,14 @@ static enum err_code for_each_row(struct metadata_sqlite *db, enum sqlite_sql sq
 static enum err_code list_deleted(void *state, int limit, file_callback *callback, void *context,
                                   struct err *err)
 {
-    return for_each_row(state, SQL_FILE_DELETED, limit, callback, context, err);
+    const struct row_reading reading = {SQL_FILE_DELETED, limit, callback, context};
+    return for_each_row(state, &reading, err);
 }
 
 static enum err_code scan(void *state, file_callback *callback, void *context, struct err *err)
 {
-    return for_each_row(state, SQL_FILE_SCAN, INT64_MAX, callback, context, err);
+    const struct row_reading reading = {SQL_FILE_SCAN, INT64_MAX, callback, context};
+    return for_each_row(state, &reading, err);
 }
 
 /* ---- small changes ---- */
@@ -165,16 +175,14 @@ static enum err_code set_status(void *state, const char *id, enum file_status st
 }
 
 struct named_lease_args {
-    const char *name;
-    const char *holder;
-    int64_t now_ms;
-    int64_t until_ms;
+    const struct named_lease *lease;
     bool held;
 };
 
 static enum err_code take_lease(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    struct named_lease_args *lease = args;
+    struct named_lease_args *taking = args;
+    const struct named_lease *lease = taking->lease;
     sqlite3_stmt *statement = NULL;
     enum err_code code = sqlite_statement(connection, SQL_LEASE, &statement, err);
     if (code != ERR_OK)
@@ -184,14 +192,14 @@ static enum err_code take_lease(struct sqlite_connection *connection, void *args
     sqlite3_bind_int64(statement, 3, lease->until_ms);
     sqlite3_bind_int64(statement, 4, lease->now_ms);
     code = sqlite_finish(connection, statement, "lease", err);
-    lease->held = sqlite3_changes(connection->db) > 0;
+    taking->held = sqlite3_changes(connection->db) > 0;
     return code;
 }
 
-static enum err_code lease(void *state, const char *name, const char *holder, int64_t now_ms,
-                           int64_t until_ms, bool *ret_held, struct err *err)
+static enum err_code lease(void *state, const struct named_lease *lease, bool *ret_held,
+                           struct err *err)
 {
-    struct named_lease_args args = {name, holder, now_ms, until_ms, false};
+    struct named_lease_args args = {lease, false};
     struct sqlite_change change = {take_lease, &args, NULL, NULL};
     enum err_code code = sqlite_write(state, &change, err);
     if (code == ERR_OK)
@@ -317,8 +325,7 @@ static enum err_code check_database(struct sqlite_connection *connection, void *
     return code;
 }
 
-static enum err_code check_totals(struct sqlite_connection *connection, void *args,
-                                  struct err *err)
+static enum err_code check_totals(struct sqlite_connection *connection, void *args, struct err *err)
 {
     sqlite3_stmt *statement = NULL;
     (void)args;

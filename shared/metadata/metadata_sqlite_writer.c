@@ -193,8 +193,8 @@ static void checkpoint_if_due(struct metadata_sqlite *db)
     bool is_long = writer->log_pages > SQLITE_LOG_MAX_PAGES;
     writer->busy_budget_us = CHECKPOINT_WAIT_US;
     sqlite3_wal_checkpoint_v2(writer->db, NULL,
-                              is_long ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE,
-                              NULL, NULL);
+                              is_long ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, NULL,
+                              NULL);
     db->checkpointed = writer->log_pages;
 }
 

@@ -11,8 +11,7 @@ struct storage {
     const struct storage_driver *driver;
     void *state;
     const struct clock *clock;
-    storage_observer *observer;
-    void *observer_context;
+    struct storage_observer observer;
 };
 
 /* A put or a get is one operation to the observer, however many calls it takes: it is told of the
@@ -47,9 +46,9 @@ static enum err_code find_driver(const char *name, const struct storage_driver *
 static void tell(const struct storage *storage, enum storage_operation operation,
                  enum err_code outcome, int64_t duration_ns)
 {
-    if (storage->observer)
-        storage->observer(storage->observer_context, storage->driver->metric_index, operation,
-                          outcome, duration_ns);
+    if (storage->observer.told)
+        storage->observer.told(storage->observer.context, storage->driver->metric_index, operation,
+                               outcome, duration_ns);
 }
 
 /* Tells of a call that is an operation by itself; passes its outcome on. */
@@ -61,8 +60,8 @@ static enum err_code told(const struct storage *storage, enum storage_operation 
 }
 
 enum err_code storage_open(struct storage **ret_storage, const struct config *config,
-                           const struct clock *clock, storage_observer *observer,
-                           void *observer_context, struct err *err)
+                           const struct clock *clock, const struct storage_observer *observer,
+                           struct err *err)
 {
     const struct storage_driver *driver = NULL;
     enum err_code code = find_driver(config->storage_driver, &driver, err);
@@ -72,8 +71,8 @@ enum err_code storage_open(struct storage **ret_storage, const struct config *co
     code = storage_open_driver(&storage, driver, config, clock, err);
     if (code != ERR_OK)
         return code;
-    storage->observer = observer;
-    storage->observer_context = observer_context;
+    if (observer)
+        storage->observer = *observer;
     *ret_storage = storage;
     return ERR_OK;
 }
@@ -142,9 +141,9 @@ enum err_code storage_put_begin(struct storage *storage, const char *key, int64_
         return told(storage, STORAGE_PUT, start_ns,
                     err_set_internal(err, ERR_NO_MEMORY, 0, "put_begin", "Out of memory."));
     put->storage = storage;
-    enum err_code code = put_step(
-        put, start_ns, false, storage->driver->put_begin(storage->state, key, size_hint,
-                                                         &put->state, err));
+    enum err_code code =
+        put_step(put, start_ns, false,
+                 storage->driver->put_begin(storage->state, key, size_hint, &put->state, err));
     if (code != ERR_OK) {
         free(put);
         return code;
@@ -244,14 +243,12 @@ enum err_code storage_remove(struct storage *storage, const char *key, struct er
 }
 
 enum err_code storage_remove_orphan(struct storage *storage, const char *key,
-                                    enum err_code (*is_known)(void *context, const char *key,
-                                                              bool *ret_known, struct err *err),
-                                    void *context, bool *ret_removed, struct err *err)
+                                    const struct orphan_question *question, bool *ret_removed,
+                                    struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
     return told(storage, STORAGE_REMOVE, start_ns,
-                storage->driver->remove_orphan(storage->state, key, is_known, context, ret_removed,
-                                               err));
+                storage->driver->remove_orphan(storage->state, key, question, ret_removed, err));
 }
 
 enum err_code storage_stat_object(struct storage *storage, const char *key,

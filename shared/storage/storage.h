@@ -44,9 +44,18 @@ struct storage_stat {
     int64_t modified_ms; /* since 1970 */
 };
 
-/* What is told after each operation, for metrics; called on the operation's thread. */
-typedef void storage_observer(void *context, unsigned driver, enum storage_operation operation,
-                              enum err_code outcome, int64_t duration_ns);
+/* Who is told of each operation, for metrics: on the operation's thread, with its duration. */
+struct storage_observer {
+    void (*told)(void *context, unsigned driver, enum storage_operation operation,
+                 enum err_code outcome, int64_t duration_ns);
+    void *context;
+};
+
+/* Does anybody know an object? Asked while its key is claimed. */
+struct orphan_question {
+    enum err_code (*is_known)(void *context, const char *key, bool *ret_known, struct err *err);
+    void *context;
+};
 
 /* One object found by storage_list; the key is borrowed for the call. A code other than ERR_OK ends
  * the listing with that code. */
@@ -58,8 +67,8 @@ struct storage_driver {
     unsigned metric_index; /* value of the metrics label "driver" */
     unsigned capabilities;
     enum err_code (*init)(const struct config *config, struct err *err);
-    enum err_code (*open)(void **ret_state, const struct config *config,
-                          const struct clock *clock, struct err *err);
+    enum err_code (*open)(void **ret_state, const struct config *config, const struct clock *clock,
+                          struct err *err);
     void (*close)(void *state);
     enum err_code (*put_begin)(void *state, const char *key, int64_t size_hint, void **ret_put,
                                struct err *err);
@@ -75,9 +84,8 @@ struct storage_driver {
                                    struct buf *ret_path, struct err *err);
     enum err_code (*remove)(void *state, const char *key, struct err *err);
     enum err_code (*remove_orphan)(void *state, const char *key,
-                                   enum err_code (*is_known)(void *context, const char *key,
-                                                             bool *ret_known, struct err *err),
-                                   void *context, bool *ret_removed, struct err *err);
+                                   const struct orphan_question *question, bool *ret_removed,
+                                   struct err *err);
     enum err_code (*stat)(void *state, const char *key, struct storage_stat *ret_stat,
                           struct err *err);
     enum err_code (*list)(void *state, storage_list_callback *callback, void *context,
@@ -87,10 +95,10 @@ struct storage_driver {
 
 /* Opens the driver config->storage_driver. A store that is away is no failure here: it is found
  * again by each call, so the service comes back by itself. ERR_CONFIG for an unknown driver.
- * `observer` may be NULL. Caller frees with storage_close. */
+ * `observer` may be NULL; it is copied. Caller frees with storage_close. */
 enum err_code storage_open(struct storage **ret_storage, const struct config *config,
-                           const struct clock *clock, storage_observer *observer,
-                           void *observer_context, struct err *err) ERR_MUST_CHECK;
+                           const struct clock *clock, const struct storage_observer *observer,
+                           struct err *err) ERR_MUST_CHECK;
 void storage_close(struct storage *storage);
 unsigned storage_capabilities(const struct storage *storage);
 const char *storage_driver_name(const struct storage *storage);
@@ -131,12 +139,10 @@ enum err_code storage_sendfile_path(struct storage *storage, const char *key, in
 enum err_code storage_remove(struct storage *storage, const char *key, struct err *err)
     ERR_MUST_CHECK;
 /* Removes an object that nobody knows: takes the key's claim (ERR_BUSY when a put holds it), asks
- * is_known under it, removes when that says no. */
+ * the question under it, removes when the answer is no. */
 enum err_code storage_remove_orphan(struct storage *storage, const char *key,
-                                    enum err_code (*is_known)(void *context, const char *key,
-                                                              bool *ret_known, struct err *err),
-                                    void *context, bool *ret_removed, struct err *err)
-    ERR_MUST_CHECK;
+                                    const struct orphan_question *question, bool *ret_removed,
+                                    struct err *err) ERR_MUST_CHECK;
 enum err_code storage_stat_object(struct storage *storage, const char *key,
                                   struct storage_stat *ret_stat, struct err *err) ERR_MUST_CHECK;
 /* Calls back for every object, in any order. */

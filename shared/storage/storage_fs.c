@@ -164,9 +164,8 @@ static enum err_code fs_remove(void *state, const char *key, struct err *err)
 }
 
 static enum err_code fs_remove_orphan(void *state, const char *key,
-                                      enum err_code (*is_known)(void *context, const char *key,
-                                                                bool *ret_known, struct err *err),
-                                      void *context, bool *ret_removed, struct err *err)
+                                      const struct orphan_question *question, bool *ret_removed,
+                                      struct err *err)
 {
     struct stat stat;
     int fd = -1;
@@ -179,7 +178,7 @@ static enum err_code fs_remove_orphan(void *state, const char *key,
                                                        "The object is still being stored.")
                                     : fs_failed(err, errno, "flock");
     if (code == ERR_OK)
-        code = is_known(context, key, &known, err);
+        code = question->is_known(question->context, key, &known, err);
     if (code == ERR_OK && !known)
         code = fs_remove(state, key, err);
     close(fd);

@@ -35,7 +35,8 @@
 #define FS_MARKER_TEXT "coffer 1\n" /* followed by the installation's id and a newline */
 #define FS_TEMP_PREFIX ".tmp-"
 #define FS_TEMP_STALE_MS (60 * 1000) /* an unclaimed temporary file this old has no owner */
-#define FS_STEP_BYTES (8 * 1024 * 1024) /* free space is checked and write-back started this often */
+#define FS_STEP_BYTES \
+    (8 * 1024 * 1024) /* free space is checked and write-back started this often */
 
 /* The system calls a test may make fail. */
 struct fs_calls {

@@ -136,8 +136,8 @@ static enum err_code write_marker(int data_fd, struct err *err)
                     FS_FILE_MODE);
     if (fd < 0)
         return config_failed(err, errno, "make marker", FS_MARKER);
-    bool written = fchmod(fd, FS_FILE_MODE) == 0 && write(fd, text, (size_t)len) == len &&
-                   fsync(fd) == 0;
+    bool written =
+        fchmod(fd, FS_FILE_MODE) == 0 && write(fd, text, (size_t)len) == len && fsync(fd) == 0;
     close_keeping_errno(fd);
     if (!written || renameat(data_fd, FS_MARKER_TEMP, data_fd, FS_MARKER) != 0 ||
         fsync(data_fd) != 0)

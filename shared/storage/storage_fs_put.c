@@ -198,9 +198,9 @@ enum err_code fs_put_commit(void *state, struct err *err)
         return fs_failed(err, errno, "fsync");
     crash_point("put.synced");
     if (put->fs->calls->link(put->fd, put->shard_fd, put->temp_name, object_name(put)) != 0)
-        return errno == EEXIST ? err_set_internal(err, ERR_EXISTS, EEXIST, "link",
-                                                  "The storage key is taken.")
-                               : fs_failed(err, errno, "link");
+        return errno == EEXIST
+                   ? err_set_internal(err, ERR_EXISTS, EEXIST, "link", "The storage key is taken.")
+                   : fs_failed(err, errno, "link");
     crash_point("put.linked");
     enum err_code code = publish(put, err);
     if (code != ERR_OK)

@@ -35,9 +35,8 @@ static bool is_hex_digit(char byte)
 
 static bool is_key(struct str key)
 {
-    if (key.len <= FS_SHARD_LENGTH + 1 || key.len > LIMIT_KEY_BYTES ||
-        !is_hex_digit(key.data[0]) || !is_hex_digit(key.data[1]) || key.data[2] != '/' ||
-        key.data[3] == '.')
+    if (key.len <= FS_SHARD_LENGTH + 1 || key.len > LIMIT_KEY_BYTES || !is_hex_digit(key.data[0]) ||
+        !is_hex_digit(key.data[1]) || key.data[2] != '/' || key.data[3] == '.')
         return false;
     for (size_t i = FS_SHARD_LENGTH + 1; i < key.len; i++)
         if (!is_key_byte(key.data[i]) || (key.data[i] == '.' && key.data[i - 1] == '.'))

@@ -69,11 +69,11 @@ static bool send_head(int fd, const struct connection *connection, long request)
 {
     const struct upload *upload = connection->upload;
     char head[1024];
-    int len = snprintf(head, sizeof(head),
-                       "PUT %s-%d-%ld HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-                       "Content-Type: application/octet-stream\r\nContent-Length: %lld\r\n\r\n",
-                       upload->path, connection->number, request, upload->port,
-                       (long long)upload->size);
+    int len =
+        snprintf(head, sizeof(head),
+                 "PUT %s-%d-%ld HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+                 "Content-Type: application/octet-stream\r\nContent-Length: %lld\r\n\r\n",
+                 upload->path, connection->number, request, upload->port, (long long)upload->size);
 
     return len > 0 && (size_t)len < sizeof(head) && send(fd, head, (size_t)len, MSG_MORE) == len;
 }

@@ -86,7 +86,7 @@ int main(int argc, char **argv)
     }
     seeding.first_ms = clock_wall_ms(&clock_system) - seeding.rows;
     if (config_load(&config, &err) != ERR_OK ||
-        metadata_open(&seeding.metadata, &config, &clock_system, NULL, NULL, &err) != ERR_OK) {
+        metadata_open(&seeding.metadata, &config, &clock_system, NULL, &err) != ERR_OK) {
         fprintf(stderr, "seed: %s: %s\n", err.operation, err.message);
         return EXIT_FAILURE;
     }

@@ -18,9 +18,8 @@ void metadata_over_each(metadata_store_check *check)
             abort();
         snprintf(config.metadata_driver, sizeof config.metadata_driver, "%s", store->driver);
         config.durability = store->durability;
-        CHECK_ERR_ROW(store->label,
-                      metadata_open(&metadata, &config, &clock_system, NULL, NULL, &err), ERR_OK,
-                      &err);
+        CHECK_ERR_ROW(store->label, metadata_open(&metadata, &config, &clock_system, NULL, &err),
+                      ERR_OK, &err);
         if (!metadata)
             continue;
         check(metadata, store->label);
@@ -45,8 +44,8 @@ enum err_code mark_row(struct metadata *metadata, int number, int64_t expected_v
     const char *ids[1] = {id};
     enum err_code result = ERR_INTERNAL;
     store_id(id, number);
-    enum err_code code = metadata_file_mark_deleted(metadata, ids, &expected_version, 1,
-                                                    str_of(owner), STORE_NOW_MS, &result, &err);
+    enum err_code code = store_mark_deleted(metadata, ids, &expected_version, 1, str_of(owner),
+                                            STORE_NOW_MS, &result, &err);
     return code == ERR_OK ? result : code;
 }
 
@@ -63,7 +62,7 @@ int64_t kept_total(struct metadata *metadata, const char *owner, int64_t now_ms)
     struct err err;
     struct file_page page = {.total = -2};
     struct file_query query = {.owner = str_of(owner), .limit = 1};
-    if (metadata_file_list(metadata, &query, now_ms, ignore_row, NULL, &page, &err) != ERR_OK)
+    if (store_list(metadata, &query, now_ms, ignore_row, NULL, &page, &err) != ERR_OK)
         return -2;
     return page.total;
 }

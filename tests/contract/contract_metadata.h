@@ -17,12 +17,12 @@ typedef void metadata_store_check(struct metadata *metadata, const char *label);
 /* Runs the check on an empty database of each driver. */
 void metadata_over_each(metadata_store_check *check);
 
-#define CONTRACT(name)                                                                        \
-    static void check_##name(struct metadata *metadata, const char *label);                   \
-    TEST(metadata, name)                                                                      \
-    {                                                                                         \
-        metadata_over_each(check_##name);                                                     \
-    }                                                                                         \
+#define CONTRACT(name)                                                      \
+    static void check_##name(struct metadata *metadata, const char *label); \
+    TEST(metadata, name)                                                    \
+    {                                                                       \
+        metadata_over_each(check_##name);                                   \
+    }                                                                       \
     static void check_##name(struct metadata *metadata, const char *label)
 
 /* Inserts row `number` of store_file. */

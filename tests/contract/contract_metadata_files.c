@@ -21,9 +21,9 @@ static bool same_file(const struct file *a, const struct file *b)
            strcmp(a->name, b->name) == 0 && strcmp(a->mime, b->mime) == 0 &&
            strcmp(a->sha256, b->sha256) == 0 && strcmp(a->bucket, b->bucket) == 0 &&
            strcmp(a->key, b->key) == 0 && strcmp(a->metadata, b->metadata) == 0 &&
-           a->size == b->size && a->created_ms == b->created_ms &&
-           a->updated_ms == b->updated_ms && a->expires_ms == b->expires_ms &&
-           a->version == b->version && a->visibility == b->visibility && a->status == b->status;
+           a->size == b->size && a->created_ms == b->created_ms && a->updated_ms == b->updated_ms &&
+           a->expires_ms == b->expires_ms && a->version == b->version &&
+           a->visibility == b->visibility && a->status == b->status;
 }
 
 CONTRACT(a_row_comes_back_as_it_was)
@@ -50,8 +50,11 @@ CONTRACT(a_row_comes_back_as_it_was)
 
 CONTRACT(names_of_every_kind_survive)
 {
-    static const char *const names[] = {"a\"b", "'; DROP TABLE files;--", "%_", "\xf0\x9f\x98\x80",
-                                        "e\xcc\x81", "\xc3\xa9", "-x", " trailing ", "\\"};
+    static const char *const names[] = {"a\"b",      "'; DROP TABLE files;--",
+                                        "%_",        "\xf0\x9f\x98\x80",
+                                        "e\xcc\x81", "\xc3\xa9",
+                                        "-x",        " trailing ",
+                                        "\\"};
     for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
         struct err err;
         struct file file;
@@ -158,8 +161,8 @@ CONTRACT(a_batch_is_judged_row_by_row)
             CHECK_INT_ROW(label, insert_row(metadata, i, "alice"), ERR_OK);
     }
     CHECK_ERR_ROW(label,
-                  metadata_file_mark_deleted(metadata, pointers, versions, 5, STR("alice"),
-                                             STORE_NOW_MS, results, &err),
+                  store_mark_deleted(metadata, pointers, versions, 5, STR("alice"), STORE_NOW_MS,
+                                     results, &err),
                   ERR_OK, &err);
     for (int i = 0; i < 5; i++)
         CHECK_INT_ROW(label, results[i], want[i]);
@@ -249,15 +252,18 @@ CONTRACT(totals_are_exact_under_concurrent_changes)
     store_threads(CHURN_THREADS, churn, &race);
     CHECK_INT_ROW(label, race.failed, 0);
     CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS), CHURN_THREADS * CHURN_ROWS / 2);
-    CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS + 10), CHURN_THREADS * CHURN_ROWS / 3);
+    CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS + 10),
+                  CHURN_THREADS * CHURN_ROWS / 3);
     CHECK_ERR_ROW(label, metadata_mark_expired(metadata, STORE_NOW_MS + 10, 50, &marked, &err),
                   ERR_OK, &err);
     CHECK_INT_ROW(label, marked, 50);
-    CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS + 10), CHURN_THREADS * CHURN_ROWS / 3);
+    CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS + 10),
+                  CHURN_THREADS * CHURN_ROWS / 3);
     CHECK_ERR_ROW(label, metadata_mark_expired(metadata, STORE_NOW_MS + 10, 1000, &marked, &err),
                   ERR_OK, &err);
     CHECK_INT_ROW(label, marked, CHURN_THREADS * CHURN_ROWS / 6 - 50);
-    CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS + 10), CHURN_THREADS * CHURN_ROWS / 3);
+    CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS + 10),
+                  CHURN_THREADS * CHURN_ROWS / 3);
     CHECK_INT_ROW(label, kept_total(metadata, "nobody", STORE_NOW_MS), 0);
 }
 
@@ -314,8 +320,7 @@ CONTRACT(a_callback_ends_a_listing)
     struct file_query query = {.limit = 10};
     CHECK_INT_ROW(label, insert_row(metadata, 1, "alice"), ERR_OK);
     CHECK_ERR_ROW(label, metadata_scan(metadata, stop, NULL, &err), ERR_CLIENT_GONE, &err);
-    CHECK_ERR_ROW(label,
-                  metadata_file_list(metadata, &query, STORE_NOW_MS, stop, NULL, &page, &err),
+    CHECK_ERR_ROW(label, store_list(metadata, &query, STORE_NOW_MS, stop, NULL, &page, &err),
                   ERR_CLIENT_GONE, &err);
     CHECK_INT_ROW(label, insert_row(metadata, 2, "alice"), ERR_OK);
 }
@@ -348,13 +353,12 @@ CONTRACT(a_named_lease_has_one_holder)
     };
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         CHECK_ERR_ROW(label,
-                      metadata_lease(metadata, "sweep", steps[i].holder, steps[i].now_ms,
-                                     steps[i].until_ms, &held, &err),
+                      store_lease(metadata, "sweep", steps[i].holder, steps[i].now_ms,
+                                  steps[i].until_ms, &held, &err),
                       ERR_OK, &err);
         CHECK_INT_ROW(label, held, steps[i].want);
     }
-    CHECK_ERR_ROW(label, metadata_lease(metadata, "other", "c", 100, 200, &held, &err), ERR_OK,
-                  &err);
+    CHECK_ERR_ROW(label, store_lease(metadata, "other", "c", 100, 200, &held, &err), ERR_OK, &err);
     CHECK_ROW(label, held);
 }
 

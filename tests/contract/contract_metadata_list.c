@@ -65,8 +65,8 @@ static void model_query(struct model *model, const struct file_query *query)
         if (!matches(&model->files[i], query))
             continue;
         int at = model->found++;
-        for (; at > 0 && compare(&model->files[model->order[at - 1]], &model->files[i],
-                                 query->sort) > 0;
+        for (; at > 0 &&
+               compare(&model->files[model->order[at - 1]], &model->files[i], query->sort) > 0;
              at--)
             model->order[at] = model->order[at - 1];
         model->order[at] = i;
@@ -98,8 +98,7 @@ static void walk_by_cursor(struct metadata *metadata, const struct model *model,
     for (int pages = 0; page.more && pages <= ROWS; pages++) {
         struct err err;
         CHECK_ERR_ROW(label,
-                      metadata_file_list(metadata, &query, STORE_NOW_MS, expect_row, &walk, &page,
-                                         &err),
+                      store_list(metadata, &query, STORE_NOW_MS, expect_row, &walk, &page, &err),
                       ERR_OK, &err);
         CHECK_INT_ROW(label, page.total, model->found);
         CHECK_INT_ROW(label, page.more, walk.at < model->found);
@@ -118,8 +117,7 @@ static void walk_by_offset(struct metadata *metadata, const struct model *model,
         struct file_page page;
         walk.at = query.offset;
         CHECK_ERR_ROW(label,
-                      metadata_file_list(metadata, &query, STORE_NOW_MS, expect_row, &walk, &page,
-                                         &err),
+                      store_list(metadata, &query, STORE_NOW_MS, expect_row, &walk, &page, &err),
                       ERR_OK, &err);
         CHECK_INT_ROW(label, page.total, model->found);
     }
@@ -190,8 +188,7 @@ CONTRACT(pages_neither_repeat_nor_skip_while_rows_come_and_go)
             struct err err;
             int odd = 2 * ((round * 37 + i) % ROWS) + 1;
             CHECK_ERR_ROW(label,
-                          metadata_file_list(metadata, &query, STORE_NOW_MS, see, &seen, &page,
-                                             &err),
+                          store_list(metadata, &query, STORE_NOW_MS, see, &seen, &page, &err),
                           ERR_OK, &err);
             query.after = page.last;
             char id[ID_SIZE];
@@ -241,21 +238,18 @@ CONTRACT(a_filtered_total_is_counted_up_to_the_limit)
     store_threads(BULK_THREADS, insert_bulk, &bulk);
     CHECK_INT_ROW(label, bulk.failed, 0);
     CHECK_INT_ROW(label, kept_total(metadata, "", STORE_NOW_MS), BULK_THREADS * BULK_ROWS);
-    CHECK_ERR_ROW(label,
-                  metadata_file_list(metadata, &query, STORE_NOW_MS, no_row, &rows, &page, &err),
+    CHECK_ERR_ROW(label, store_list(metadata, &query, STORE_NOW_MS, no_row, &rows, &page, &err),
                   ERR_OK, &err);
     CHECK_INT_ROW(label, page.total, -1);
     CHECK_INT_ROW(label, rows, 5);
     query.offset = LIMIT_OFFSET;
-    CHECK_ERR_ROW(label,
-                  metadata_file_list(metadata, &query, STORE_NOW_MS, no_row, &rows, &page, &err),
+    CHECK_ERR_ROW(label, store_list(metadata, &query, STORE_NOW_MS, no_row, &rows, &page, &err),
                   ERR_OK, &err);
     CHECK_INT_ROW(label, rows, 10);
     for (int i = 0; i < BULK_THREADS * BULK_ROWS - LIMIT_COUNT; i++)
         CHECK_INT_ROW(label, mark_row(metadata, i, 0, ""), ERR_OK);
     query.offset = 0;
-    CHECK_ERR_ROW(label,
-                  metadata_file_list(metadata, &query, STORE_NOW_MS, no_row, &rows, &page, &err),
+    CHECK_ERR_ROW(label, store_list(metadata, &query, STORE_NOW_MS, no_row, &rows, &page, &err),
                   ERR_OK, &err);
     CHECK_INT_ROW(label, page.total, LIMIT_COUNT);
 }

@@ -11,8 +11,8 @@ static enum err_code begin(struct metadata *metadata, const char *key, const cha
                            int64_t now_ms, struct idempotency_record *record)
 {
     struct err err;
-    return metadata_idempotency_begin(metadata, STR("alice"), str_of(key), str_of(nonce), now_ms,
-                                      now_ms + 1000, record, &err);
+    return store_begin(metadata, STR("alice"), str_of(key), str_of(nonce), now_ms, now_ms + 1000,
+                       record, &err);
 }
 
 /* The state of a begin, or -1. */
@@ -67,10 +67,10 @@ CONTRACT(a_key_is_its_owners)
     struct idempotency_record record;
     idempotency_record_init(&record);
     CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
-    CHECK_ERR_ROW(label,
-                  metadata_idempotency_begin(metadata, STR("bob"), STR("k"), STR("two"), NOW,
-                                             NOW + 1000, &record, &err),
-                  ERR_OK, &err);
+    CHECK_ERR_ROW(
+        label,
+        store_begin(metadata, STR("bob"), STR("k"), STR("two"), NOW, NOW + 1000, &record, &err),
+        ERR_OK, &err);
     CHECK_INT_ROW(label, record.state, IDEMPOTENCY_STARTED);
     idempotency_record_release(&record);
 }
@@ -81,20 +81,17 @@ CONTRACT(a_lease_runs_out_and_is_lost_to_who_takes_it)
     struct idempotency_answer late = answer_of("k", "one");
     CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
     CHECK_ERR_ROW(label,
-                  metadata_idempotency_renew(metadata, STR("alice"), STR("k"), STR("one"),
-                                             NOW + 3000, &err),
+                  store_renew(metadata, STR("alice"), STR("k"), STR("one"), NOW + 3000, &err),
                   ERR_OK, &err);
     CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 2999), IDEMPOTENCY_RUNNING);
     CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 3000), IDEMPOTENCY_STARTED);
     CHECK_ERR_ROW(label,
-                  metadata_idempotency_renew(metadata, STR("alice"), STR("k"), STR("one"),
-                                             NOW + 9000, &err),
+                  store_renew(metadata, STR("alice"), STR("k"), STR("one"), NOW + 9000, &err),
                   ERR_CONFLICT, &err);
     CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &late, NOW, &err), ERR_CONFLICT,
                   &err);
-    CHECK_ERR_ROW(label,
-                  metadata_idempotency_release(metadata, STR("alice"), STR("k"), STR("one"), &err),
-                  ERR_OK, &err);
+    CHECK_ERR_ROW(label, store_release(metadata, STR("alice"), STR("k"), STR("one"), &err), ERR_OK,
+                  &err);
     CHECK_INT_ROW(label, begin_state(metadata, "k", "three", NOW + 3500), IDEMPOTENCY_RUNNING);
 }
 
@@ -103,14 +100,12 @@ CONTRACT(a_released_key_is_free_and_a_finished_one_is_not)
     struct err err;
     struct idempotency_answer answer = answer_of("k", "two");
     CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
-    CHECK_ERR_ROW(label,
-                  metadata_idempotency_release(metadata, STR("alice"), STR("k"), STR("one"), &err),
-                  ERR_OK, &err);
+    CHECK_ERR_ROW(label, store_release(metadata, STR("alice"), STR("k"), STR("one"), &err), ERR_OK,
+                  &err);
     CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW), IDEMPOTENCY_STARTED);
     CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &answer, NOW, &err), ERR_OK, &err);
-    CHECK_ERR_ROW(label,
-                  metadata_idempotency_release(metadata, STR("alice"), STR("k"), STR("two"), &err),
-                  ERR_OK, &err);
+    CHECK_ERR_ROW(label, store_release(metadata, STR("alice"), STR("k"), STR("two"), &err), ERR_OK,
+                  &err);
     CHECK_INT_ROW(label, begin_state(metadata, "k", "three", NOW), IDEMPOTENCY_DONE);
 }
 

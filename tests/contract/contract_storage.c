@@ -66,12 +66,12 @@ static void over_each(store_check *check)
     }
 }
 
-#define CONTRACT(name)                                                                        \
-    static void check_##name(struct storage *storage, const char *label);                     \
-    TEST(storage, name)                                                                       \
-    {                                                                                         \
-        over_each(check_##name);                                                              \
-    }                                                                                         \
+#define CONTRACT(name)                                                    \
+    static void check_##name(struct storage *storage, const char *label); \
+    TEST(storage, name)                                                   \
+    {                                                                     \
+        over_each(check_##name);                                          \
+    }                                                                     \
     static void check_##name(struct storage *storage, const char *label)
 
 #define KEY "ab/0123456789abcdef0123456789abcdef"
@@ -259,9 +259,27 @@ CONTRACT(the_sendfile_path_is_checked)
 CONTRACT(keys_outside_the_grammar_are_refused)
 {
     static const char *const keys[] = {
-        "",          "ab",        "ab/",        "/ab/cd",   "../cd",      "ab/../cd", "ab/..",
-        "ab/.x",     "ab/x/y",    "AB/x",       "ab/X",     "ab/x y",     "ag/x",     "abc/x",
-        "ab/x..y",   "ab\\x",     "ab/\xc3\xa9", "ab//x",    "a/x",        "ab/x\n",   "./ab/x",
+        "",
+        "ab",
+        "ab/",
+        "/ab/cd",
+        "../cd",
+        "ab/../cd",
+        "ab/..",
+        "ab/.x",
+        "ab/x/y",
+        "AB/x",
+        "ab/X",
+        "ab/x y",
+        "ag/x",
+        "abc/x",
+        "ab/x..y",
+        "ab\\x",
+        "ab/\xc3\xa9",
+        "ab//x",
+        "a/x",
+        "ab/x\n",
+        "./ab/x",
         "ab/"
         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         "0123456789abcdef0123456789abcdef0123456789abcdef",
@@ -285,14 +303,14 @@ CONTRACT(an_orphan_is_removed_only_when_nobody_knows_it)
     bool known = true;
     bool removed = true;
     CHECK_INT_ROW(label, put(storage, KEY, "bytes", 5), ERR_OK);
-    CHECK_ERR_ROW(label, storage_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
+    CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_OK, &err);
     CHECK_ROW(label, !removed && count(storage) == 1);
     known = false;
-    CHECK_ERR_ROW(label, storage_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
+    CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_OK, &err);
     CHECK_ROW(label, removed && count(storage) == 0);
-    CHECK_ERR_ROW(label, storage_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
+    CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_NOT_FOUND, &err);
 }
 
@@ -307,11 +325,11 @@ CONTRACT(a_put_claims_its_key_until_it_is_closed)
     CHECK_ERR_ROW(label, storage_put_begin(storage, KEY, 3, &handle, &err), ERR_OK, &err);
     CHECK_ERR_ROW(label, storage_put_write(handle, "abc", 3, &err), ERR_OK, &err);
     CHECK_ERR_ROW(label, storage_put_commit(handle, &err), ERR_OK, &err);
-    CHECK_ERR_ROW(label, storage_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
+    CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_BUSY, &err);
     CHECK_INT_ROW(label, count(storage), 1);
     storage_put_close(handle);
-    CHECK_ERR_ROW(label, storage_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
+    CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_OK, &err);
     CHECK_ROW(label, removed);
 }
@@ -381,7 +399,9 @@ static void put_same_key(void *context, int index)
     struct race *race = context;
     char byte = (char)('a' + index);
     enum err_code code = put(race->storage, KEY, &byte, 1);
-    atomic_fetch_add(code == ERR_OK ? &race->won : code == ERR_EXISTS ? &race->lost : &race->failed,
+    atomic_fetch_add(code == ERR_OK       ? &race->won
+                     : code == ERR_EXISTS ? &race->lost
+                                          : &race->failed,
                      1);
 }
 
@@ -402,7 +422,7 @@ static enum err_code sweep_object(void *context, const char *key, const struct s
     bool removed = false;
     (void)stat;
     enum err_code code =
-        storage_remove_orphan(race->storage, key, answer_known, &known, &removed, err);
+        store_remove_orphan(race->storage, key, answer_known, &known, &removed, err);
     return code == ERR_BUSY || code == ERR_NOT_FOUND ? ERR_OK : code;
 }
 
@@ -465,8 +485,9 @@ TEST(storage, each_operation_is_observed_once)
     struct observed observed = {.failed = 0};
     char back[8];
     REQUIRE(store_make(&config));
-    CHECK_ERR(storage_open(&storage, &config, &clock_system, observe, &observed, &err), ERR_OK,
-              &err);
+    CHECK_ERR(storage_open(&storage, &config, &clock_system,
+                           &(struct storage_observer){observe, &observed}, &err),
+              ERR_OK, &err);
     CHECK_INT(put(storage, KEY, "bytes", 5), ERR_OK);
     CHECK_INT(put(storage, KEY, "bytes", 5), ERR_EXISTS);
     CHECK_INT(get(storage, KEY, 0, back, sizeof back, 2), 5);
@@ -488,7 +509,7 @@ TEST(storage, an_unknown_driver_is_a_fault_of_the_settings)
     struct storage *storage = NULL;
     store_config(&config, "/nowhere");
     snprintf(config.storage_driver, sizeof config.storage_driver, "tape");
-    CHECK_ERR(storage_open(&storage, &config, &clock_system, NULL, NULL, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_open(&storage, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
     CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
     CHECK(storage == NULL);
 }

@@ -5,7 +5,8 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-from service import Service
+from forms import state
+from service import Service, running, wait_for
 
 settings.register_profile(
     "e2e",
@@ -27,25 +28,24 @@ def pytest_sessionstart():
         pytest.exit(f"needed, but not installed: {', '.join(missing)}", 2)
 
 
-def shared(**env):
-    running = Service(**env)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.close()
-
-
 @pytest.fixture(scope="session")
 def service():
     """AUTH_MODE=none, DURABILITY=full: everything as a stranger starts it."""
-    yield from shared(AUTH_MODE="none", DURABILITY="full")
+    yield from running(AUTH_MODE="none", DURABILITY="full")
 
 
 @pytest.fixture(scope="session")
 def token_service():
     """AUTH_MODE=token."""
-    yield from shared(AUTH_MODE="token", DURABILITY="full")
+    yield from running(AUTH_MODE="token", DURABILITY="full")
+
+
+@pytest.fixture
+def nothing_stored(service):
+    """Whatever the test sends leaves no row and no bytes."""
+    before = state(service)
+    yield
+    wait_for(lambda: state(service) == before, f"state as before: {before}", 10)
 
 
 @pytest.fixture
@@ -54,15 +54,15 @@ def start_service():
     started = []
 
     def start(crash=False, ready=True, **env):
-        running = Service(crash=crash, **env)
-        started.append(running)
-        return running.start(ready)
+        each = Service(crash=crash, **env)
+        started.append(each)
+        return each.start(ready)
 
     yield start
     failures = []
-    for running in reversed(started):
+    for each in reversed(started):
         try:
-            running.close()
+            each.close()
         except Exception as error:  # every service is closed before the first failure is told
             failures.append(error)
     if failures:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import os
+import random
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 MIB = 1024 * 1024
@@ -48,6 +49,4 @@ def md5_base64(content):
 def random_bytes(count, seed=None):
     if seed is None:
         return os.urandom(count)
-    import random
-
     return random.Random(seed).randbytes(count)

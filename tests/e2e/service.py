@@ -401,3 +401,13 @@ class Service:
         finally:
             self.kill_all()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def running(**env):
+    """For fixtures with `yield from`: a started service that is closed afterwards."""
+    service = Service(**env)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.close()

@@ -7,12 +7,9 @@ import time
 import pytest
 
 from problems import check_problem
-from rawhttp import exchange, raw_request
+from rawhttp import RawConnection, exchange, raw_request
 from samples import TEXT, UNKNOWN_ID, unique
-
-
-def outcome(response):
-    return response.status, response.body
+from service import wait_for
 
 
 BAD_IDS = [
@@ -224,8 +221,6 @@ def test_row_60_key_used_for_another_body(service):
 
 def test_row_60_key_still_running(service):
     """The first request has sent half its body; the second with its key meets a 409."""
-    from rawhttp import RawConnection
-
     key = unique("row60")
     request = raw_request(
         "PUT", f"/api/files/upload/{key}", [("Idempotency-Key", key)], b"12345678"
@@ -306,8 +301,6 @@ def test_row_61_a_bad_token_is_worse_than_none(token_service, good_token):
 
 
 def test_row_61_expired_token(token_service):
-    from service import wait_for
-
     token = token_service.token(unique("row61"), expires="1s")
 
     def expired():

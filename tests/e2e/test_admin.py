@@ -6,6 +6,7 @@ import re
 import pytest
 
 from problems import check_problem
+from rawhttp import RawConnection, raw_request
 from samples import TEXT, random_bytes, unique
 from service import wait_for
 
@@ -287,8 +288,6 @@ def test_orphans_are_found_and_swept_but_nothing_else(damaged):
 
 
 def test_gc_takes_expired_files_and_leaves_uploads_in_progress(damaged):
-    from rawhttp import RawConnection, raw_request
-
     content = random_bytes(5000)
     expired = damaged.create(content, expiresIn="1")
     stored = object_of(damaged, content)

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from problems import check_problem
-from rawhttp import exchange, raw_request
+from rawhttp import RawConnection, exchange, raw_request
 from samples import TEXT, UNKNOWN_ID
+from service import running
 
 TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
 PATHS = [
@@ -127,7 +128,9 @@ def test_options(service, path):
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-@pytest.mark.parametrize("override", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+@pytest.mark.parametrize(
+    "override", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"]
+)
 def test_method_override_is_ignored(service, override):
     path = f"/api/files/{service.create(TEXT)['id']}"
     assert service.get(path, headers={override: "DELETE"}).content == TEXT
@@ -150,9 +153,7 @@ ORIGIN = "https://app.example"
 
 @pytest.fixture(scope="module")
 def cors_service():
-    from conftest import shared
-
-    yield from shared(AUTH_MODE="token", ALLOWED_ORIGINS=f"https://first.example, {ORIGIN}")
+    yield from running(AUTH_MODE="token", ALLOWED_ORIGINS=f"https://first.example, {ORIGIN}")
 
 
 def test_cors_for_a_listed_origin(cors_service):
@@ -278,8 +279,6 @@ def test_no_answer_names_the_software_or_a_path(service):
 
 
 def test_pipelined_requests_are_answered_in_their_order(service):
-    from rawhttp import RawConnection
-
     requests = [
         raw_request("PUT", "/api/files/upload/one", body=b"1" * 1000),
         raw_request("GET", "/live"),
@@ -316,8 +315,6 @@ EARLY = [
 @pytest.mark.parametrize("size", [1000, 300_000])
 def test_early_answers_keep_or_announce(service, method, path, headers, status, size):
     """An answer given before the body was read says that the connection ends, or it goes on."""
-    from rawhttp import RawConnection
-
     length = int(headers.get("Content-Length", size))
     headers = [*{**headers, "Content-Length": length}.items()]
     for pause in (0, 0.002, 0.01):

@@ -177,8 +177,9 @@ def test_precondition_comes_before_range(service, stored):
     [
         (PNG, "image/png", True), (GIF, "image/gif", True), (TEXT, "text/plain", True),
         (HTML, "text/html", False), (SVG, "image/svg+xml", False), (PDF, "application/pdf", False),
-        (b"x = 1;\n", "text/javascript", False), (b"\x00\x01\x02", "application/octet-stream", False),
+        (b"x = 1;\n", "text/javascript", False), (b"\0\1\2", "application/octet-stream", False),
     ],
+    ids=["png", "gif", "text", "html", "svg", "pdf", "javascript", "binary"],
 )
 def test_inline_only_for_types_that_run_nothing(service, content, mime, shown):
     path = f"/api/files/{service.create(content, 'shown', mime=mime)['id']}"

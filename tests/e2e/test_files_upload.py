@@ -14,6 +14,7 @@ from rawhttp import RawConnection, exchange, raw_request
 from samples import (
     EMPTY_SHA256, MIB, PDF, PNG, TEXT, md5_base64, random_bytes, sha256, sha256_digest, unique,
 )
+from service import wait_for
 
 MEMBERS = {
     "id", "originalName", "mimeType", "size", "sha256", "bucket", "key", "owner", "visibility",
@@ -309,8 +310,6 @@ def test_declared_type_is_kept_only_when_the_bytes_agree(service):
 
 
 def test_expired_file_is_gone_everywhere(service):
-    from service import wait_for
-
     name = unique()
     found = service.create(TEXT, name, expiresIn="1", visibility="public")
     path = f"/api/files/{found['id']}"

@@ -4,6 +4,7 @@ import pytest
 
 from multipart import content_type, file_part, join, text_part
 from problems import check_problem
+from rawhttp import exchange, raw_request
 from samples import TEXT, sha256_digest, unique
 
 REPLAYED = "Idempotency-Replayed"
@@ -153,8 +154,6 @@ def test_printable_keys(service, value):
 
 @pytest.mark.parametrize("value", [b"k" * 256, b"a\x01b", "ä".encode(), b"a\x7f", b"\tk\x00"])
 def test_bad_keys(service, value):
-    from rawhttp import exchange, raw_request
-
     request = raw_request("PUT", "/api/files/upload/bad-key", [("Idempotency-Key", value)], TEXT)
     assert exchange(service, request).status == 400
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from problems import check_problem
+from service import running
 
 COUNT = 10_020
 
@@ -13,9 +14,7 @@ COUNT = 10_020
 @pytest.fixture(scope="module")
 def crowded():
     """A service with COUNT files "n-1" …, put there by curl in parallel."""
-    from conftest import shared
-
-    for service in shared(DURABILITY="relaxed"):
+    for service in running(DURABILITY="relaxed"):
         (service.folder / "small").write_bytes(b"small")
         done = subprocess.run(
             ["curl", "-sS", "--fail", "-Z", "--parallel-max", "32", "-o", "/dev/null",

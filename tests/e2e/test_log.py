@@ -128,10 +128,13 @@ def test_rotation(start_service):
     wait_for(service.log_file.exists, "a new log file", 5)
 
     def logged_in_new_file():
-        return all(
-            lines_of(service, service.get(path))
-            for path in ("/live", "/api/files", f"/api/files/{UNKNOWN_ID}", "/api/metrics")
-        )
+        one = f"/api/files/{UNKNOWN_ID}"
+        answers = [
+            service.get("/live"), service.get("/api/files"), service.get(one),
+            service.get("/api/metrics"), service.put("/api/files/upload/x", data=TEXT),
+            service.patch(one, json={}), service.delete(one),
+        ]
+        return all(lines_of(service, answer) for answer in answers)
 
     wait_for(logged_in_new_file, "every program writes to the new file", 5)
     before = moved.stat().st_size

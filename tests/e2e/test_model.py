@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections import Counter
+from urllib.parse import quote
 
 from model import Model
 from samples import GIF, PNG, TEXT, UNKNOWN_ID
@@ -116,8 +117,6 @@ class Run:
                 content, name, token=self.owners[owner], headers=headers, mime=mime, **fields
             )
         else:
-            from urllib.parse import quote
-
             response = self.send(
                 owner, "PUT", f"/api/files/{way}/{quote(name, safe='')}", data=content,
                 headers={**headers, "Content-Type": mime},

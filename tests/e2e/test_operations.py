@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import requests
 
 from problems import check_problem
 from service import REPOSITORY, wait_for
@@ -97,8 +98,6 @@ def test_vanished_data_dir_is_not_made_anew_by_a_restart(start_service):
 
 
 def service_is_unready(service):
-    import requests
-
     try:
         return service.get("/ready").status_code == 503
     except requests.RequestException:

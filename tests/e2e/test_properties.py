@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from problems import check_problem
 from samples import MAX_FILE_SIZE, random_bytes, sha256, unique
+from service import running
 
 LIMIT = 100_000
 
@@ -43,9 +44,7 @@ METADATA = st.dictionaries(TEXTS, TEXTS, max_size=8)
 @pytest.fixture(scope="module")
 def small_service():
     """MAX_FILE_SIZE small enough to go above it often."""
-    from conftest import shared
-
-    yield from shared(MAX_FILE_SIZE=str(LIMIT))
+    yield from running(MAX_FILE_SIZE=str(LIMIT))
 
 
 def upload(service, way, content, name="p.bin"):

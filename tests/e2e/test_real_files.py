@@ -9,6 +9,7 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -72,8 +73,6 @@ def send(service, number, path, token):
         curl += ["-g", "-T", str(path), service.url + "/api/files/upload/"]
         done = subprocess.run(curl, capture_output=True, check=True)
     else:
-        from urllib.parse import quote
-
         curl += ["-T", "-", service.url + f"/api/files/pipe/{quote(path.name, safe='')}"]
         with open(path, "rb") as content:
             done = subprocess.run(curl, stdin=content, capture_output=True, check=True)

@@ -26,14 +26,14 @@ struct check_test {
 
 void check_register(struct check_test *test);
 
-#define TEST(suite_name, test_name)                                                          \
-    static void test_##suite_name##_##test_name(void);                                       \
-    __attribute__((constructor)) static void register_##suite_name##_##test_name(void)       \
-    {                                                                                        \
-        static struct check_test test = {#suite_name, #test_name,                            \
-                                         test_##suite_name##_##test_name, NULL};             \
-        check_register(&test);                                                               \
-    }                                                                                        \
+#define TEST(suite_name, test_name)                                                                \
+    static void test_##suite_name##_##test_name(void);                                             \
+    __attribute__((constructor)) static void register_##suite_name##_##test_name(void)             \
+    {                                                                                              \
+        static struct check_test test = {#suite_name, #test_name, test_##suite_name##_##test_name, \
+                                         NULL};                                                    \
+        check_register(&test);                                                                     \
+    }                                                                                              \
     static void test_##suite_name##_##test_name(void)
 
 /* Failures print the values and, when `label` is not NULL, which row of a table it was. */
@@ -52,14 +52,14 @@ void check_err(enum err_code got, enum err_code want, const struct err *err, con
 #define CHECK_TEXT(got, want) check_str(str_of(got), str_of(want), NULL, __FILE__, __LINE__)
 /* got: enum err_code; err: the struct err it filled, shown on failure. */
 #define CHECK_ERR(got, want, err) check_err((got), (want), (err), NULL, __FILE__, __LINE__)
-#define CHECK_ERR_ROW(label, got, want, err)                                                 \
+#define CHECK_ERR_ROW(label, got, want, err) \
     check_err((got), (want), (err), (label), __FILE__, __LINE__)
-#define REQUIRE(value)                                                                       \
-    do {                                                                                     \
-        bool required_ = (value);                                                            \
-        check_true(required_, #value, NULL, __FILE__, __LINE__);                             \
-        if (!required_)                                                                      \
-            return;                                                                          \
+#define REQUIRE(value)                                           \
+    do {                                                         \
+        bool required_ = (value);                                \
+        check_true(required_, #value, NULL, __FILE__, __LINE__); \
+        if (!required_)                                          \
+            return;                                              \
     } while (0)
 
 /* A new folder under $TMPDIR or /tmp, removed with all it holds when the program ends. */

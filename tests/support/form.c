@@ -45,7 +45,7 @@ enum err_code form_read_part(struct multipart_part *part, struct buf *out, struc
 }
 
 enum err_code form_read(const char *content_type, struct pieces *pieces, struct buf *out,
-                               struct err *err)
+                        struct err *err)
 {
     struct multipart *multipart = NULL;
     struct multipart_part *part = NULL;
@@ -63,7 +63,7 @@ enum err_code form_read(const char *content_type, struct pieces *pieces, struct 
 }
 
 enum err_code form_read_whole(const char *content_type, struct str body, struct buf *out,
-                                struct err *err)
+                              struct err *err)
 {
     struct pieces pieces = {.data = body, .step = SIZE_MAX};
     return form_read(content_type, &pieces, out, err);

@@ -85,3 +85,60 @@ void store_threads(int count, void (*run)(void *context, int index), void *conte
     free(threads);
     free(starts);
 }
+
+enum err_code store_list(struct metadata *metadata, const struct file_query *query, int64_t now_ms,
+                         file_callback *callback, void *context, struct file_page *ret_page,
+                         struct err *err)
+{
+    struct file_listing listing = {.callback = callback, .context = context};
+    enum err_code code = metadata_file_list(metadata, query, now_ms, &listing, err);
+    if (code == ERR_OK)
+        *ret_page = listing.page;
+    return code;
+}
+
+enum err_code store_mark_deleted(struct metadata *metadata, const char *const *ids,
+                                 const int64_t *expected_versions, size_t count, struct str owner,
+                                 int64_t now_ms, enum err_code *ret_results, struct err *err)
+{
+    const struct file_marking marking = {ids, expected_versions, count, owner, now_ms, ret_results};
+    return metadata_file_mark_deleted(metadata, &marking, err);
+}
+
+enum err_code store_begin(struct metadata *metadata, struct str owner, struct str key,
+                          struct str nonce, int64_t now_ms, int64_t lease_until_ms,
+                          struct idempotency_record *ret_record, struct err *err)
+{
+    const struct idempotency_claim claim = {owner, key, nonce, now_ms, lease_until_ms};
+    return metadata_idempotency_begin(metadata, &claim, ret_record, err);
+}
+
+enum err_code store_renew(struct metadata *metadata, struct str owner, struct str key,
+                          struct str nonce, int64_t lease_until_ms, struct err *err)
+{
+    const struct idempotency_claim claim = {owner, key, nonce, 0, lease_until_ms};
+    return metadata_idempotency_renew(metadata, &claim, err);
+}
+
+enum err_code store_release(struct metadata *metadata, struct str owner, struct str key,
+                            struct str nonce, struct err *err)
+{
+    const struct idempotency_claim claim = {owner, key, nonce, 0, 0};
+    return metadata_idempotency_release(metadata, &claim, err);
+}
+
+enum err_code store_lease(struct metadata *metadata, const char *name, const char *holder,
+                          int64_t now_ms, int64_t until_ms, bool *ret_held, struct err *err)
+{
+    const struct named_lease lease = {name, holder, now_ms, until_ms};
+    return metadata_lease(metadata, &lease, ret_held, err);
+}
+
+enum err_code store_remove_orphan(struct storage *storage, const char *key,
+                                  enum err_code (*is_known)(void *context, const char *key,
+                                                            bool *ret_known, struct err *err),
+                                  void *context, bool *ret_removed, struct err *err)
+{
+    const struct orphan_question question = {is_known, context};
+    return storage_remove_orphan(storage, key, &question, ret_removed, err);
+}

@@ -8,11 +8,11 @@
 
 struct crew {
     struct accept_turn turn;
-    atomic_int holders;   /* of the right to accept, now */
-    atomic_int most;      /* ever at once */
+    atomic_int holders; /* of the right to accept, now */
+    atomic_int most;    /* ever at once */
     atomic_int requests;
     atomic_int takeovers;
-    atomic_bool slow;     /* the next request lasts long */
+    atomic_bool slow; /* the next request lasts long */
     atomic_bool stopping;
 };
 

@@ -84,10 +84,10 @@ TEST(address, list_is_valid)
 
 TEST(address, loopback)
 {
-    static const char *const yes[] = {"127.0.0.1", "127.255.0.9",      "::1",
-                                      "localhost", "LocalHost", "::ffff:127.0.0.1"};
-    static const char *const no[] = {"0.0.0.0", "::",           "128.0.0.1",
-                                     "127.1",   "localhost.evil", "", "127.0.0.1.evil"};
+    static const char *const yes[] = {"127.0.0.1", "127.255.0.9", "::1",
+                                      "localhost", "LocalHost",   "::ffff:127.0.0.1"};
+    static const char *const no[] = {"0.0.0.0",        "::", "128.0.0.1",     "127.1",
+                                     "localhost.evil", "",   "127.0.0.1.evil"};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
         CHECK_ROW(yes[i], address_is_loopback(str_of(yes[i])));
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)

@@ -103,7 +103,9 @@ TEST(config, markdown_has_a_row_for_each_setting)
 
 TEST(config, secrets_are_never_shown)
 {
-    struct setting setting = {.name = "X_SECRET", .type = SETTING_TEXT, .secret = true,
+    struct setting setting = {.name = "X_SECRET",
+                              .type = SETTING_TEXT,
+                              .secret = true,
                               .offset = offsetof(struct config, environment)};
     struct config config = {.environment = "hunter2"};
     struct buf out;
@@ -170,8 +172,7 @@ TEST(config, shell_quotes_every_value)
     /* No row lets such a value in; the writer must not lean on that. */
     CHECK(str_copy(config.environment, sizeof config.environment, STR("a'b\"$(id)`id`\\ c\nd")));
     config.max_file_size = 1025;
-    run_shell(&config,
-              "printf \"%s|%s\" \"$ENVIRONMENT\" \"$LIGHTTPD_MAX_REQUEST_KIB\"",
-              got, sizeof got);
+    run_shell(&config, "printf \"%s|%s\" \"$ENVIRONMENT\" \"$LIGHTTPD_MAX_REQUEST_KIB\"", got,
+              sizeof got);
     CHECK_TEXT(got, "a'b\"$(id)`id`\\ c\nd|66");
 }

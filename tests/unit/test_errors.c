@@ -33,8 +33,7 @@ TEST(errors, table_says_what_the_contract_says)
         {"too large", ERR_FILE_TOO_LARGE, 413, "file_too_large", "Payload Too Large"},
         {"type", ERR_UNSUPPORTED_MEDIA_TYPE, 415, "unsupported_media_type",
          "Unsupported Media Type"},
-        {"range", ERR_RANGE_NOT_SATISFIABLE, 416, "range_not_satisfiable",
-         "Range Not Satisfiable"},
+        {"range", ERR_RANGE_NOT_SATISFIABLE, 416, "range_not_satisfiable", "Range Not Satisfiable"},
         {"digest", ERR_DIGEST_MISMATCH, 422, "digest_mismatch", "Unprocessable Content"},
         {"idempotency", ERR_IDEMPOTENCY_MISMATCH, 422, "idempotency_mismatch",
          "Unprocessable Content"},
@@ -72,7 +71,7 @@ TEST(errors, table_says_what_the_contract_says)
 TEST(errors, code_out_of_range_is_internal)
 {
     CHECK(err_info(ERR_CODE_COUNT) == err_info(ERR_INTERNAL));
-    CHECK(err_info((enum err_code)-1) == err_info(ERR_INTERNAL));
+    CHECK(err_info((enum err_code) - 1) == err_info(ERR_INTERNAL));
 }
 
 TEST(errors, set_replaces_all_that_was_there)

@@ -34,12 +34,11 @@ static bool open_world(struct world *world)
     };
     snprintf(world->config.data_dir, sizeof world->config.data_dir, "%s/data", check_temp_dir());
     world->files = (struct files){.config = &world->config, .clock = &clock_system};
-    bool opened = storage_init(&world->config, &err) == ERR_OK &&
-                  metadata_init(&world->config, &clock_system, &err) == ERR_OK &&
-                  storage_open(&world->files.storage, &world->config, &clock_system, NULL, NULL,
-                               &err) == ERR_OK &&
-                  metadata_open(&world->files.metadata, &world->config, &clock_system, NULL, NULL,
-                                &err) == ERR_OK;
+    bool opened =
+        storage_init(&world->config, &err) == ERR_OK &&
+        metadata_init(&world->config, &clock_system, &err) == ERR_OK &&
+        storage_open(&world->files.storage, &world->config, &clock_system, NULL, &err) == ERR_OK &&
+        metadata_open(&world->files.metadata, &world->config, &clock_system, NULL, &err) == ERR_OK;
     idempotency_init(&world->idempotency, world->files.metadata, &clock_system);
     return opened;
 }

@@ -36,7 +36,7 @@ static void tamper(const struct config *config, const char *sql)
 static enum err_code open_and_close(const struct config *config, struct err *err)
 {
     struct metadata *metadata = NULL;
-    enum err_code code = metadata_open(&metadata, config, &clock_system, NULL, NULL, err);
+    enum err_code code = metadata_open(&metadata, config, &clock_system, NULL, err);
     metadata_close(metadata);
     return code;
 }
@@ -246,6 +246,9 @@ TEST(metadata_sqlite, connections_are_set_up_as_decided)
     REQUIRE(connection != NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         CHECK_INT_ROW(rows[i].sql, sqlite_number(connection->db, rows[i].sql), rows[i].want);
+    int keeps_log = 0;
+    sqlite3_db_config(connection->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, -1, &keeps_log);
+    CHECK_INT(keeps_log, 1);
     sqlite_disconnect(connection);
 }
 
@@ -272,8 +275,9 @@ TEST(metadata_sqlite, each_call_is_observed)
     struct metadata *metadata = NULL;
     struct observed observed = {.failed = 0};
     REQUIRE(store_make(&config));
-    CHECK_ERR(metadata_open(&metadata, &config, &clock_system, observe, &observed, &err), ERR_OK,
-              &err);
+    CHECK_ERR(metadata_open(&metadata, &config, &clock_system,
+                            &(struct metadata_observer){observe, &observed}, &err),
+              ERR_OK, &err);
     store_file(&file, 1, "alice");
     CHECK_ERR(metadata_file_insert(metadata, &file, NULL, &err), ERR_OK, &err);
     CHECK_ERR(metadata_file_get(metadata, file.id, STORE_NOW_MS, &file, &err), ERR_OK, &err);
@@ -288,6 +292,6 @@ TEST(metadata_sqlite, each_call_is_observed)
     metadata_close(metadata);
     metadata = NULL;
     snprintf(config.metadata_driver, sizeof config.metadata_driver, "paper");
-    CHECK_ERR(metadata_open(&metadata, &config, &clock_system, NULL, NULL, &err), ERR_CONFIG, &err);
+    CHECK_ERR(metadata_open(&metadata, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
     CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_CONFIG, &err);
 }

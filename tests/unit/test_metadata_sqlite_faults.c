@@ -34,7 +34,7 @@ static struct metadata *open_metadata(const struct config *config)
 {
     struct err err;
     struct metadata *metadata = NULL;
-    CHECK_ERR(metadata_open(&metadata, config, &clock_system, NULL, NULL, &err), ERR_OK, &err);
+    CHECK_ERR(metadata_open(&metadata, config, &clock_system, NULL, &err), ERR_OK, &err);
     return metadata;
 }
 
@@ -51,18 +51,6 @@ static enum err_code get(struct metadata *metadata, int number, struct err *err)
     char id[ID_SIZE];
     store_id(id, number);
     return metadata_file_get(metadata, id, STORE_NOW_MS, &file, err);
-}
-
-static enum err_code mark(struct metadata *metadata, int number, struct err *err)
-{
-    char id[ID_SIZE];
-    const char *ids[1] = {id};
-    int64_t version = 0;
-    enum err_code result = ERR_INTERNAL;
-    store_id(id, number);
-    enum err_code code = metadata_file_mark_deleted(metadata, ids, &version, 1, STR(""),
-                                                    STORE_NOW_MS, &result, err);
-    return code == ERR_OK ? result : code;
 }
 
 /* ---- away and back ---- */
@@ -208,8 +196,9 @@ TEST(metadata_sqlite_faults, check_finds_wrong_totals_and_repairs_them)
     CHECK_ERR(insert(metadata, 1, &err), ERR_OK, &err);
     path_of(&config, SQLITE_FILE, path);
     CHECK_INT(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
-    CHECK_INT(sqlite3_exec(db, "UPDATE usage SET bytes = 7 WHERE owner = 'alice'", NULL, NULL, NULL),
-              SQLITE_OK);
+    CHECK_INT(
+        sqlite3_exec(db, "UPDATE usage SET bytes = 7 WHERE owner = 'alice'", NULL, NULL, NULL),
+        SQLITE_OK);
     CHECK_ERR(metadata_check(metadata, false, &err), ERR_INTERNAL, &err);
     CHECK_ERR(metadata_check(metadata, true, &err), ERR_OK, &err);
     CHECK_INT(sqlite3_exec(db, "INSERT INTO usage VALUES ('ghost', 1, 1)", NULL, NULL, NULL),
@@ -276,9 +265,8 @@ TEST(metadata_sqlite_faults, a_full_disk_refuses_rows_and_lets_deletes_pass)
         int64_t version = 0;
         enum err_code result = ERR_INTERNAL;
         store_id(file.id, i);
-        CHECK_ERR(driver->files->mark_deleted(state, ids, &version, 1, STR(""), STORE_NOW_MS,
-                                              &result, &err),
-                  ERR_OK, &err);
+        const struct file_marking marking = {ids, &version, 1, STR(""), STORE_NOW_MS, &result};
+        CHECK_ERR(driver->files->mark_deleted(state, &marking, &err), ERR_OK, &err);
         CHECK_INT(result, ERR_OK);
         CHECK_ERR(driver->files->remove(state, file.id, &err), ERR_OK, &err);
     }
@@ -295,7 +283,7 @@ static int try_read_only(const struct config *config)
     struct metadata *metadata = NULL;
     if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
         return 10;
-    if (metadata_open(&metadata, config, &clock_system, NULL, NULL, &err) != ERR_OK)
+    if (metadata_open(&metadata, config, &clock_system, NULL, &err) != ERR_OK)
         return 11;
     if (insert(metadata, 2, &err) != ERR_METADATA_UNAVAILABLE)
         return 12;
@@ -366,8 +354,7 @@ TEST(metadata_sqlite_faults, processes_and_threads_write_at_once)
         children[i] = fork();
         if (children[i] == 0) {
             struct writing writing = {.first = i * CHILD_THREADS * CHILD_ROWS};
-            if (metadata_open(&writing.metadata, &config, &clock_system, NULL, NULL, &err) !=
-                ERR_OK)
+            if (metadata_open(&writing.metadata, &config, &clock_system, NULL, &err) != ERR_OK)
                 _exit(2);
             store_threads(CHILD_THREADS, write_rows, &writing);
             metadata_close(writing.metadata);
@@ -434,8 +421,8 @@ TEST(metadata_sqlite_faults, the_log_stays_bounded)
         CHECK_ERR(insert(metadata, i, &err), ERR_OK, &err);
     path_of(&config, SQLITE_FILE "-wal", path);
     CHECK(lstat(path, &stat) == 0 && stat.st_size < 2 * SQLITE_CHECKPOINT_PAGES * 4200);
-    CHECK_ERR(metadata_file_list(metadata, &query, STORE_NOW_MS, ignore_row, NULL, &page, &err),
-              ERR_OK, &err);
+    CHECK_ERR(store_list(metadata, &query, STORE_NOW_MS, ignore_row, NULL, &page, &err), ERR_OK,
+              &err);
     CHECK_INT(page.total, 1500);
     metadata_close(metadata);
 }
@@ -444,6 +431,18 @@ TEST(metadata_sqlite_faults, the_log_stays_bounded)
 
 #ifdef COFFER_CRASH_POINTS
 
+static enum err_code mark(struct metadata *metadata, int number, struct err *err)
+{
+    char id[ID_SIZE];
+    const char *ids[1] = {id};
+    int64_t version = 0;
+    enum err_code result = ERR_INTERNAL;
+    store_id(id, number);
+    enum err_code code =
+        store_mark_deleted(metadata, ids, &version, 1, STR(""), STORE_NOW_MS, &result, err);
+    return code == ERR_OK ? result : code;
+}
+
 static int die_at(const struct config *config, const char *point)
 {
     pid_t child = fork();
@@ -451,7 +450,7 @@ static int die_at(const struct config *config, const char *point)
         struct err err;
         struct metadata *metadata = NULL;
         setenv("CRASH_AT", point, 1);
-        if (metadata_open(&metadata, config, &clock_system, NULL, NULL, &err) != ERR_OK ||
+        if (metadata_open(&metadata, config, &clock_system, NULL, &err) != ERR_OK ||
             insert(metadata, 2, &err) != ERR_OK || mark(metadata, 1, &err) != ERR_OK)
             _exit(1);
         _exit(0);

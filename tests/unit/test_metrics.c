@@ -94,8 +94,7 @@ TEST(metrics, operation_names_stand_in_the_order_of_the_wrappers_enums)
     CHECK_INT(metadata->count, METADATA_OPERATION_COUNT);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const struct metric_label *label = metric_rows[rows[i].metric].labels[1];
-        CHECK_STR_ROW(rows[i].name, str_of(metric_label_value(label, rows[i].index)),
-                      rows[i].name);
+        CHECK_STR_ROW(rows[i].name, str_of(metric_label_value(label, rows[i].index)), rows[i].name);
     }
 }
 
@@ -207,8 +206,8 @@ TEST(metrics, a_value_falls_into_the_bucket_of_the_next_bound)
     static const struct {
         double value;
         int at_0005, at_1, at_60;
-    } rows[] = {{0, 1, 1, 1},       {-5, 1, 1, 1},  {0.0005, 1, 1, 1}, {0.00050001, 0, 1, 1},
-                {1, 0, 1, 1},       {1.5, 0, 0, 1}, {60, 0, 0, 1},     {60.1, 0, 0, 0}};
+    } rows[] = {{0, 1, 1, 1}, {-5, 1, 1, 1},  {0.0005, 1, 1, 1}, {0.00050001, 0, 1, 1},
+                {1, 0, 1, 1}, {1.5, 0, 0, 1}, {60, 0, 0, 1},     {60.1, 0, 0, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         static const char *const bounds[] = {"0.0005", "1", "60", "+Inf"};
         int want[] = {rows[i].at_0005, rows[i].at_1, rows[i].at_60, 1};
@@ -279,7 +278,7 @@ TEST(metrics, text_is_prometheus_0_0_4)
 }
 
 #define STORAGE_GET_LABELS "{driver=\"fs\",operation=\"get\""
-#define BUCKET(le, count)                                                                      \
+#define BUCKET(le, count) \
     "storage_operation_duration_seconds_bucket" STORAGE_GET_LABELS ",le=\"" le "\"} " count "\n"
 
 TEST(metrics, text_is_openmetrics_1_0)
@@ -287,22 +286,22 @@ TEST(metrics, text_is_openmetrics_1_0)
     struct metrics *metrics = open_metrics();
     count_one_of_each(metrics);
     struct buf text = scrape_text(metrics, METRICS_OPENMETRICS);
-    CHECK_STR(family_of(&text, "upload_bytes"),
-              "# HELP upload_bytes Bytes of the files stored.\n"
-              "# TYPE upload_bytes counter\n"
-              "# UNIT upload_bytes bytes\n"
-              "upload_bytes_total 9223372036854775807\n");
-    CHECK_STR(
-        family_of(&text, "storage_operation_duration_seconds"),
-        "# HELP storage_operation_duration_seconds Duration of storage operations.\n"
-        "# TYPE storage_operation_duration_seconds histogram\n"
-        "# UNIT storage_operation_duration_seconds seconds\n" BUCKET("0.0005", "0")
-            BUCKET("0.001", "0") BUCKET("0.0025", "0") BUCKET("0.005", "0") BUCKET("0.01", "0")
-                BUCKET("0.025", "0") BUCKET("0.05", "0") BUCKET("0.1", "1") BUCKET("0.25", "2")
-                    BUCKET("0.5", "2") BUCKET("1.0", "2") BUCKET("2.5", "2") BUCKET("5.0", "2")
-                        BUCKET("10.0", "2") BUCKET("60.0", "2") BUCKET("+Inf", "2")
-        "storage_operation_duration_seconds_sum" STORAGE_GET_LABELS "} 0.30000000000000004\n"
-        "storage_operation_duration_seconds_count" STORAGE_GET_LABELS "} 2\n");
+    CHECK_STR(family_of(&text, "upload_bytes"), "# HELP upload_bytes Bytes of the files stored.\n"
+                                                "# TYPE upload_bytes counter\n"
+                                                "# UNIT upload_bytes bytes\n"
+                                                "upload_bytes_total 9223372036854775807\n");
+    CHECK_STR(family_of(&text, "storage_operation_duration_seconds"),
+              "# HELP storage_operation_duration_seconds Duration of storage operations.\n"
+              "# TYPE storage_operation_duration_seconds histogram\n"
+              "# UNIT storage_operation_duration_seconds seconds\n" BUCKET("0.0005", "0") BUCKET(
+                  "0.001", "0") BUCKET("0.0025", "0") BUCKET("0.005", "0") BUCKET("0.01", "0")
+                  BUCKET("0.025", "0") BUCKET("0.05", "0") BUCKET("0.1", "1") BUCKET(
+                      "0.25", "2") BUCKET("0.5", "2") BUCKET("1.0", "2") BUCKET("2.5", "2")
+                      BUCKET("5.0", "2") BUCKET("10.0", "2") BUCKET("60.0", "2") BUCKET(
+                          "+Inf", "2") "storage_operation_duration_seconds_sum" STORAGE_GET_LABELS
+                                       "} 0.30000000000000004\n"
+                                       "storage_operation_duration_seconds_count" STORAGE_GET_LABELS
+                                       "} 2\n");
     struct str sizes = family_of(&text, "http_response_size_bytes");
     static const char bound[] = ",le=\"1.048576e+06\"} 0\n";
     static const char next[] = ",le=\"4.194304e+06\"} 1\n";

@@ -39,17 +39,30 @@ TEST(multipart, reads_parts_in_their_order)
     check_form("headers of any case, without blanks",
                STR("--XyZ\r\ncontent-DISPOSITION:form-data;name=f;filename=g\r\n\r\nx" FORM_CLOSE),
                "[f g|x]");
-    check_form("an encoding that changes nothing",
-               STR("--XyZ\r\n" FORM_DISPOSITION
-                   "Content-Transfer-Encoding: Binary\r\n\r\nx" FORM_CLOSE),
-               "[file a|x]");
+    check_form(
+        "an encoding that changes nothing",
+        STR("--XyZ\r\n" FORM_DISPOSITION "Content-Transfer-Encoding: Binary\r\n\r\nx" FORM_CLOSE),
+        "[file a|x]");
 }
 
 TEST(multipart, abuse_14_what_only_looks_like_a_boundary_is_data)
 {
     static const char *const rows[] = {
-        "--XyZ", "x--XyZ--", "\n--XyZ\n", "\r\n--XyY\r\n", "\r\n-XyZ", "\r\n--Xy\r\n--Xy",
-        "\r\r\n--", "\r\n\r\n-", "\r\n--XY", "\r", "\n", "\r\n", "-", "\r\n--", "--xyz",
+        "--XyZ",
+        "x--XyZ--",
+        "\n--XyZ\n",
+        "\r\n--XyY\r\n",
+        "\r\n-XyZ",
+        "\r\n--Xy\r\n--Xy",
+        "\r\r\n--",
+        "\r\n\r\n-",
+        "\r\n--XY",
+        "\r",
+        "\n",
+        "\r\n",
+        "-",
+        "\r\n--",
+        "--xyz",
         "\r\n--Xy\r\n--Xy\r\n--Xy\r\n--Xy\r\n--Xy\r\n--Xy\r\n--Xy\r\n--Xy\r\n--Xy\r\n-",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -146,14 +159,14 @@ TEST(multipart, every_character_rfc_2046_allows_may_stand_in_a_boundary)
     struct buf out;
     struct err err;
     buf_init(&out, 4096);
-    CHECK_ERR(form_read_whole("multipart/form-data; boundary=\"aZ0'()+_,-./:=? !\"", STR(""), &out,
-                         &err),
-              ERR_BAD_MULTIPART, &err);
+    CHECK_ERR(
+        form_read_whole("multipart/form-data; boundary=\"aZ0'()+_,-./:=? !\"", STR(""), &out, &err),
+        ERR_BAD_MULTIPART, &err);
     CHECK_TEXT(err.message, "The boundary holds a character that RFC 2046 does not allow.");
-    CHECK_ERR(form_read_whole("multipart/form-data; boundary=\"aZ0'()+_,-./:= ?\"",
-                         STR("--aZ0'()+_,-./:= ?\r\n" FORM_DISPOSITION
-                             "\r\nx\r\n--aZ0'()+_,-./:= ?--"),
-                         &out, &err),
+    CHECK_ERR(form_read_whole(
+                  "multipart/form-data; boundary=\"aZ0'()+_,-./:= ?\"",
+                  STR("--aZ0'()+_,-./:= ?\r\n" FORM_DISPOSITION "\r\nx\r\n--aZ0'()+_,-./:= ?--"),
+                  &out, &err),
               ERR_OK, &err);
     buf_release(&out);
 }
@@ -173,7 +186,13 @@ TEST(multipart, abuse_5_a_run_of_backslashes_takes_linear_time)
 }
 
 /* A row whose bytes may hold a NUL. */
-#define ROW(label, bytes) {(label), {(bytes), sizeof(bytes) - 1}}
+#define ROW(label, bytes)              \
+    {                                  \
+        (label),                       \
+        {                              \
+            (bytes), sizeof(bytes) - 1 \
+        }                              \
+    }
 
 static const struct {
     const char *label;
@@ -214,8 +233,8 @@ static const struct {
     ROW("15 folding of the first", "--XyZ\r\n " FORM_DISPOSITION "\r\nx" FORM_CLOSE),
     ROW("15 no colon", "--XyZ\r\n" FORM_DISPOSITION "garbage\r\n\r\nx" FORM_CLOSE),
     ROW("15 no header name", "--XyZ\r\n" FORM_DISPOSITION ": x\r\n\r\nx" FORM_CLOSE),
-    ROW("15 blank before the colon",
-        "--XyZ\r\nContent-Disposition : form-data; name=f\r\n\r\n" "x" FORM_CLOSE),
+    ROW("15 blank before the colon", "--XyZ\r\nContent-Disposition : form-data; name=f\r\n\r\n"
+                                     "x" FORM_CLOSE),
     ROW("15 NUL in a value", "--XyZ\r\n" FORM_DISPOSITION "X: a\0b\r\n\r\nx" FORM_CLOSE),
     ROW("15 NUL in a name", "--XyZ\r\n" FORM_DISPOSITION "X\0: ab\r\n\r\nx" FORM_CLOSE),
     ROW("16 no headers", "--XyZ\r\n\r\nx" FORM_CLOSE),
@@ -224,20 +243,16 @@ static const struct {
     ROW("16 no name", "--XyZ\r\nContent-Disposition: form-data; filename=f\r\n\r\nx" FORM_CLOSE),
     ROW("16 empty name", "--XyZ\r\nContent-Disposition: form-data; name=\"\"\r\n\r\nx" FORM_CLOSE),
     ROW("16 two of them", "--XyZ\r\n" FORM_DISPOSITION FORM_DISPOSITION "\r\nx" FORM_CLOSE),
-    ROW("18 two types",
-        "--XyZ\r\n" FORM_DISPOSITION "Content-Type: a/b\r\ncontent-type: a/b\r\n" "\r\nx"
-        FORM_CLOSE),
-    ROW("18 nested",
-        "--XyZ\r\n" FORM_DISPOSITION "Content-Type: multipart/Mixed; boundary=b\r\n" "\r\nx"
-        FORM_CLOSE),
+    ROW("18 two types", "--XyZ\r\n" FORM_DISPOSITION "Content-Type: a/b\r\ncontent-type: a/b\r\n"
+                        "\r\nx" FORM_CLOSE),
+    ROW("18 nested", "--XyZ\r\n" FORM_DISPOSITION "Content-Type: multipart/Mixed; boundary=b\r\n"
+                     "\r\nx" FORM_CLOSE),
     ROW("18 base64",
         "--XyZ\r\n" FORM_DISPOSITION "Content-Transfer-Encoding: base64\r\n\r\nx" FORM_CLOSE),
-    ROW("18 quoted-printable",
-        "--XyZ\r\n" FORM_DISPOSITION "Content-Transfer-Encoding: quoted-printable\r\n\r\nx"
-        FORM_CLOSE),
-    ROW("20 bad escape",
-        "--XyZ\r\nContent-Disposition: form-data; name=f; " "filename*=UTF-8''%zz\r\n\r\nx"
-        FORM_CLOSE),
+    ROW("18 quoted-printable", "--XyZ\r\n" FORM_DISPOSITION
+                               "Content-Transfer-Encoding: quoted-printable\r\n\r\nx" FORM_CLOSE),
+    ROW("20 bad escape", "--XyZ\r\nContent-Disposition: form-data; name=f; "
+                         "filename*=UTF-8''%zz\r\n\r\nx" FORM_CLOSE),
 };
 
 TEST(multipart, abuse_6_to_9_and_15_to_18_refuses_what_is_malformed)
@@ -268,8 +283,7 @@ TEST(multipart, abuse_20_and_26_what_must_be_taken)
                STR("--XyZ\r\n" FORM_DISPOSITION "Content-Type: \x01 garbage\r\n\r\nx" FORM_CLOSE),
                "[file a|x]");
     check_form("26 empty type",
-               STR("--XyZ\r\n" FORM_DISPOSITION "Content-Type:\r\n\r\nx" FORM_CLOSE),
-               "[file a|x]");
+               STR("--XyZ\r\n" FORM_DISPOSITION "Content-Type:\r\n\r\nx" FORM_CLOSE), "[file a|x]");
 }
 
 TEST(multipart, abuse_26_a_type_that_is_too_long_is_none)

@@ -55,8 +55,8 @@ TEST(origin, without_login_only_the_own_machine_and_pages_may_come_in)
     }
     config.auth_mode = AUTH_MODE_TOKEN;
     struct err err = {0};
-    struct request request = make_request(METHOD_POST, "evil.example", "https://evil.example",
-                                          "cross-site");
+    struct request request =
+        make_request(METHOD_POST, "evil.example", "https://evil.example", "cross-site");
     CHECK_ERR(origin_check(&config, &request, &err), ERR_OK, &err);
 }
 

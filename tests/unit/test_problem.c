@@ -128,9 +128,9 @@ TEST(problem, errors_of_the_gateway_keep_their_status)
         int status;
         const char *code;
     } rows[] = {
-        {400, "bad_request"},   {403, "forbidden"},        {404, "not_found"},
-        {405, "method_not_allowed"}, {411, "length_required"}, {413, "file_too_large"},
-        {431, "headers_too_large"}, {500, "internal"},     {501, "not_implemented"},
+        {400, "bad_request"},         {403, "forbidden"},        {404, "not_found"},
+        {405, "method_not_allowed"},  {411, "length_required"},  {413, "file_too_large"},
+        {431, "headers_too_large"},   {500, "internal"},         {501, "not_implemented"},
         {503, "storage_unavailable"}, {504, "upstream_timeout"}, {505, "http_version"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -62,7 +62,8 @@ TEST(condition, abuse_70_and_71_one_header_at_a_time)
         {{"IF_NONE_MATCH", "garbage"}, CONDITION_PASS, CONDITION_PASS},
         {{"IF_MODIFIED_SINCE", MODIFIED_DATE}, CONDITION_NOT_MODIFIED, CONDITION_PASS},
         {{"IF_MODIFIED_SINCE", LATER_DATE}, CONDITION_NOT_MODIFIED, CONDITION_PASS},
-        {{"IF_MODIFIED_SINCE", "Sunday, 06-Nov-94 08:49:37 GMT"}, CONDITION_NOT_MODIFIED,
+        {{"IF_MODIFIED_SINCE", "Sunday, 06-Nov-94 08:49:37 GMT"},
+         CONDITION_NOT_MODIFIED,
          CONDITION_PASS},
         {{"IF_MODIFIED_SINCE", EARLIER_DATE}, CONDITION_PASS, CONDITION_PASS},
         {{"IF_MODIFIED_SINCE", "yesterday"}, CONDITION_PASS, CONDITION_PASS},
@@ -132,13 +133,23 @@ TEST(range, abuse_66_one_satisfiable_range_is_cut_to_the_size)
         const char *value;
         int64_t first, last;
     } rows[] = {
-        {"bytes=0-4", 0, 4},          {"bytes=0-0", 0, 0},         {"bytes=9-9", 9, 9},
-        {"bytes=9-", 9, 9},           {"bytes=0-", 0, 9},          {"bytes=5-99", 5, 9},
-        {"bytes=0-10", 0, 9},         {"bytes=-1", 9, 9},          {"bytes=-10", 0, 9},
-        {"bytes=-11", 0, 9},          {"BYTES=2-3", 2, 3},         {"bytes=007-008", 7, 8},
+        {"bytes=0-4", 0, 4},
+        {"bytes=0-0", 0, 0},
+        {"bytes=9-9", 9, 9},
+        {"bytes=9-", 9, 9},
+        {"bytes=0-", 0, 9},
+        {"bytes=5-99", 5, 9},
+        {"bytes=0-10", 0, 9},
+        {"bytes=-1", 9, 9},
+        {"bytes=-10", 0, 9},
+        {"bytes=-11", 0, 9},
+        {"BYTES=2-3", 2, 3},
+        {"bytes=007-008", 7, 8},
         {"bytes=-9223372036854775807", 0, 9},
         {"bytes=0-9223372036854775806", 0, 9},
-        {"bytes= 1-2 ", 1, 2},        {"bytes=,1-2,", 1, 2},       {" bytes=1-2", 1, 2},
+        {"bytes= 1-2 ", 1, 2},
+        {"bytes=,1-2,", 1, 2},
+        {" bytes=1-2", 1, 2},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         check_range(rows[i].value, evaluate(rows[i].value, NULL, 10),
@@ -148,11 +159,29 @@ TEST(range, abuse_66_one_satisfiable_range_is_cut_to_the_size)
 TEST(range, abuse_67_what_the_gateway_would_refuse_is_unsatisfiable)
 {
     static const char *const rows[] = {
-        "bytes=10-", "bytes=10-11", "bytes=5-4", "bytes=-0", "bytes=abc", "bytes=", "bytes=-",
-        "bytes=1", "bytes=--1", "bytes=+1-2", "bytes=0x1-2", "bytes=1-2-3", "bytes=1 - 2",
-        "bytes=1-2x", "bytes=,", "bytes=9223372036854775808-", "bytes=0-9223372036854775807",
-        "bytes=0-99999999999999999999", "bytes=-9223372036854775808", "bytes=1.0-2",
-        "bytes=10-20,30-", "bytes=a,b", "bytes=-0,-0",
+        "bytes=10-",
+        "bytes=10-11",
+        "bytes=5-4",
+        "bytes=-0",
+        "bytes=abc",
+        "bytes=",
+        "bytes=-",
+        "bytes=1",
+        "bytes=--1",
+        "bytes=+1-2",
+        "bytes=0x1-2",
+        "bytes=1-2-3",
+        "bytes=1 - 2",
+        "bytes=1-2x",
+        "bytes=,",
+        "bytes=9223372036854775808-",
+        "bytes=0-9223372036854775807",
+        "bytes=0-99999999999999999999",
+        "bytes=-9223372036854775808",
+        "bytes=1.0-2",
+        "bytes=10-20,30-",
+        "bytes=a,b",
+        "bytes=-0,-0",
     };
     const struct range want = {.kind = RANGE_UNSATISFIABLE};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -179,8 +208,8 @@ TEST(range, abuse_68_several_are_told_apart)
 
 TEST(range, abuse_69_another_unit_or_no_range_gives_the_whole)
 {
-    static const char *const rows[] = {NULL, "", "items=0-4", "bytes", "bytes 0-4", "0-4",
-                                       "bytes =0-4"};
+    static const char *const rows[] = {NULL,        "",    "items=0-4", "bytes",
+                                       "bytes 0-4", "0-4", "bytes =0-4"};
     const struct range want = {.kind = RANGE_NONE};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         check_range(rows[i], evaluate(rows[i], NULL, 10), want);
@@ -192,9 +221,9 @@ TEST(range, abuse_69_if_range_must_match_strongly)
         const char *value;
         bool holds;
     } rows[] = {
-        {"\"abc\"", true},       {" \"abc\" ", true},  {MODIFIED_DATE, true}, {"W/\"abc\"", false},
-        {"\"v7\"", false},       {"\"x\"", false},     {"abc", false},        {"*", false},
-        {EARLIER_DATE, false},   {LATER_DATE, false},  {"garbage", false},    {"", false},
+        {"\"abc\"", true},         {" \"abc\" ", true}, {MODIFIED_DATE, true}, {"W/\"abc\"", false},
+        {"\"v7\"", false},         {"\"x\"", false},    {"abc", false},        {"*", false},
+        {EARLIER_DATE, false},     {LATER_DATE, false}, {"garbage", false},    {"", false},
         {"\"abc\", \"x\"", false}, {"\"abc\"x", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

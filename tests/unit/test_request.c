@@ -126,15 +126,15 @@ TEST(request, abuse_52_trailing_and_double_slashes_lead_nowhere_but_to_the_empty
 TEST(request, a_name_is_taken_raw_and_may_hold_an_encoded_slash)
 {
     static const struct route_row rows[] = {
-        {"encoded slash", "/api/files", "/upload/a/b", "/api/files/upload/a%2Fb",
-         ROUTE_UPLOAD_NAME, "", "a%2Fb"},
-        {"two of them", "/api/files", "/pipe/a/b/c", "/api/files/pipe/a%2Fb%2fc?x",
-         ROUTE_PIPE_NAME, "", "a%2Fb%2fc"},
+        {"encoded slash", "/api/files", "/upload/a/b", "/api/files/upload/a%2Fb", ROUTE_UPLOAD_NAME,
+         "", "a%2Fb"},
+        {"two of them", "/api/files", "/pipe/a/b/c", "/api/files/pipe/a%2Fb%2fc?x", ROUTE_PIPE_NAME,
+         "", "a%2Fb%2fc"},
         {"a real folder", "/api/files", "/upload/a/b", "/api/files/upload/a/b", ROUTE_UNKNOWN, "",
          ""},
         {"not for ids", "/api/files", "/a/meta/x", "/api/files/a%2Fmeta/x", ROUTE_UNKNOWN, "", ""},
-        {"twice encoded", "/api/files", "/upload/%2e", "/api/files/upload/%252e",
-         ROUTE_UPLOAD_NAME, "", "%252e"},
+        {"twice encoded", "/api/files", "/upload/%2e", "/api/files/upload/%252e", ROUTE_UPLOAD_NAME,
+         "", "%252e"},
         {"a question mark in the query", "/api/files", "/upload/a", "/api/files/upload/a?b?/c",
          ROUTE_UPLOAD_NAME, "", "a"},
     };
@@ -342,9 +342,21 @@ TEST(query, parameters_are_decoded_once)
 TEST(query, abuse_51_and_56_what_is_malformed_unknown_or_repeated_is_refused)
 {
     static const char *const rows[] = {
-        "limit=1&limit=1", "limit=1&l%69mit=2", "other=1",    "Limit=1",     "prefix=%",
-        "prefix=%4",       "prefix=%zz",        "prefix=%00", "prefix=%ff",  "prefix=%c0%ae",
-        "prefix=%ED%A0%80", "=1",               "=",          "limit=1&[$ne]=1", "lim\x80it=1",
+        "limit=1&limit=1",
+        "limit=1&l%69mit=2",
+        "other=1",
+        "Limit=1",
+        "prefix=%",
+        "prefix=%4",
+        "prefix=%zz",
+        "prefix=%00",
+        "prefix=%ff",
+        "prefix=%c0%ae",
+        "prefix=%ED%A0%80",
+        "=1",
+        "=",
+        "limit=1&[$ne]=1",
+        "lim\x80it=1",
         "prefix=%F4%90%80%80",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -414,8 +426,7 @@ TEST(media_type, is_taken_without_parameters_in_lower_case)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char target[LIMIT_MIME_BYTES + 1];
-        CHECK_ROW(rows[i].header,
-                  media_type_parse(str_of(rows[i].header), target, sizeof target));
+        CHECK_ROW(rows[i].header, media_type_parse(str_of(rows[i].header), target, sizeof target));
         CHECK_STR_ROW(rows[i].header, str_of(target), rows[i].want);
     }
 }
@@ -423,8 +434,8 @@ TEST(media_type, is_taken_without_parameters_in_lower_case)
 TEST(media_type, abuse_26_garbage_is_none)
 {
     static const char *const rows[] = {
-        "",      "text",    "text/",         "/plain",  "text/plain/x",  "te xt/plain",
-        "text/", "a/b, c/d", "text/pl\"ain", "t\xE4xt/plain", "a/b\r\nX: y", "*/ *",
+        "",      "text",     "text/",        "/plain",        "text/plain/x", "te xt/plain",
+        "text/", "a/b, c/d", "text/pl\"ain", "t\xE4xt/plain", "a/b\r\nX: y",  "*/ *",
         ";a/b",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

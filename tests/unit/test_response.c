@@ -79,9 +79,16 @@ TEST(response, abuse_73_a_header_with_control_characters_is_left_out_and_the_ans
     static const struct {
         const char *name, *value;
     } rows[] = {
-        {"X-A", "a\r\nSet-Cookie: b"}, {"X-A", "a\nb"},      {"X-A", "a\rb"}, {"X-A", "a\tb"},
-        {"X-A", "\x1b[31m"},           {"X-A", "a\x7f"},     {"X A", "a"},    {"X-A:", "a"},
-        {"", "a"},                     {"X-A\r\nX-B", "a"},
+        {"X-A", "a\r\nSet-Cookie: b"},
+        {"X-A", "a\nb"},
+        {"X-A", "a\rb"},
+        {"X-A", "a\tb"},
+        {"X-A", "\x1b[31m"},
+        {"X-A", "a\x7f"},
+        {"X A", "a"},
+        {"X-A:", "a"},
+        {"", "a"},
+        {"X-A\r\nX-B", "a"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct response response;

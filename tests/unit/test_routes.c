@@ -45,7 +45,7 @@ TEST(routes, table_says_what_the_contract_says)
 TEST(routes, out_of_range_is_unknown)
 {
     CHECK(route_info(ROUTE_COUNT) == route_info(ROUTE_UNKNOWN));
-    CHECK(route_info((enum route)-1) == route_info(ROUTE_UNKNOWN));
+    CHECK(route_info((enum route) - 1) == route_info(ROUTE_UNKNOWN));
     CHECK_TEXT(method_name(METHOD_COUNT), "OTHER");
-    CHECK_TEXT(method_name((enum http_method)-1), "OTHER");
+    CHECK_TEXT(method_name((enum http_method) - 1), "OTHER");
 }

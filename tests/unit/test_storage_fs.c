@@ -64,7 +64,7 @@ static struct storage *open_storage(const struct config *config)
 {
     struct err err;
     struct storage *storage = NULL;
-    CHECK_ERR(storage_open(&storage, config, &clock_system, NULL, NULL, &err), ERR_OK, &err);
+    CHECK_ERR(storage_open(&storage, config, &clock_system, NULL, &err), ERR_OK, &err);
     return storage;
 }
 
@@ -151,8 +151,8 @@ TEST(storage_fs, init_takes_an_empty_folder_and_an_unfinished_one)
 
 TEST(storage_fs, init_refuses_what_is_not_its_own)
 {
-    static const char *const files[] = {"notes.txt", "objects/ab/x", "objects/x", "db/coffer.sqlite",
-                                        "log/x"};
+    static const char *const files[] = {"notes.txt", "objects/ab/x", "objects/x",
+                                        "db/coffer.sqlite", "log/x"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         struct config config;
         struct err err;
@@ -286,7 +286,8 @@ TEST(storage_fs, symbolic_links_are_never_followed)
     /* an object that is a link */
     path_in(&config, "objects/ab/link", path);
     CHECK_INT(symlink("0123456789abcdef0123456789abcdef", path), 0);
-    CHECK_ERR(storage_get_open(storage, "ab/link", 0, &reader, &err), ERR_STORAGE_UNAVAILABLE, &err);
+    CHECK_ERR(storage_get_open(storage, "ab/link", 0, &reader, &err), ERR_STORAGE_UNAVAILABLE,
+              &err);
     /* a shard that is one */
     path_in(&config, "objects/cd", path);
     CHECK(rmdir(path) == 0 && symlink(outside, path) == 0);
@@ -339,6 +340,22 @@ TEST(storage_fs, a_missing_shard_is_no_missing_object)
     CHECK_ERR(storage_stat_object(storage, KEY, &stat, &err), ERR_STORAGE_UNAVAILABLE, &err);
     CHECK_ERR(storage_remove(storage, KEY, &err), ERR_STORAGE_UNAVAILABLE, &err);
     CHECK_ERR(storage_list(storage, see_object, &seen, &err), ERR_STORAGE_UNAVAILABLE, &err);
+    storage_close(storage);
+}
+
+TEST(storage_fs, a_folder_without_its_marker_is_no_store)
+{
+    struct config config;
+    char path[2048];
+    REQUIRE(store_make(&config));
+    path_in(&config, FS_MARKER, path);
+    CHECK_INT(unlink(path), 0);
+    struct storage *storage = open_storage(&config);
+    check_away(storage, "no marker");
+    write_text(&config, FS_MARKER, "coffer 2\n");
+    check_away(storage, "the marker of another version");
+    write_text(&config, FS_MARKER, FS_MARKER_TEXT);
+    CHECK_INT(put(storage, KEY, "x"), ERR_OK);
     storage_close(storage);
 }
 

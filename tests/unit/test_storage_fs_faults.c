@@ -17,7 +17,7 @@
 
 /* The tests of this file run one after the other: one set of faults is enough. */
 static struct {
-    int fail_write;   /* errno, after `good_writes` */
+    int fail_write; /* errno, after `good_writes` */
     int good_writes;
     int short_writes; /* at most so many bytes at once; 0: all */
     int interrupts;   /* so many EINTR first */
@@ -259,7 +259,7 @@ static enum err_code sweep(void *context, const char *key, const struct storage_
 {
     bool removed = false;
     (void)stat;
-    return storage_remove_orphan(context, key, answer_unknown, NULL, &removed, err);
+    return store_remove_orphan(context, key, answer_unknown, NULL, &removed, err);
 }
 
 /* A child that dies after `commit`, still holding its put. */
@@ -270,7 +270,7 @@ static int die_holding(const struct config *config)
         struct err err;
         struct storage *storage = NULL;
         struct storage_put *handle = NULL;
-        if (storage_open(&storage, config, &clock_system, NULL, NULL, &err) == ERR_OK &&
+        if (storage_open(&storage, config, &clock_system, NULL, &err) == ERR_OK &&
             storage_put_begin(storage, KEY, 1, &handle, &err) == ERR_OK &&
             storage_put_write(handle, "x", 1, &err) == ERR_OK &&
             storage_put_commit(handle, &err) == ERR_OK)
@@ -304,7 +304,7 @@ static int die_at(const struct config *config, const char *point)
         struct err err;
         struct storage *storage = NULL;
         setenv("CRASH_AT", point, 1);
-        if (storage_open(&storage, config, &clock_system, NULL, NULL, &err) != ERR_OK ||
+        if (storage_open(&storage, config, &clock_system, NULL, &err) != ERR_OK ||
             put(storage, 100, &err) != ERR_OK || storage_remove(storage, KEY, &err) != ERR_OK)
             _exit(1);
         _exit(0);
@@ -320,9 +320,14 @@ TEST(storage_fs_faults, whoever_dies_anywhere_leaves_all_or_nothing)
         const char *point;
         int objects;
     } rows[] = {
-        {"put.begun", 0},      {"put.first_write", 0}, {"put.written", 0},
-        {"put.synced", 0},     {"put.linked", 1},      {"put.dir_synced", 1},
-        {"remove.before_unlink", 1}, {"remove.unlinked", 0},
+        {"put.begun", 0},
+        {"put.first_write", 0},
+        {"put.written", 0},
+        {"put.synced", 0},
+        {"put.linked", 1},
+        {"put.dir_synced", 1},
+        {"remove.before_unlink", 1},
+        {"remove.unlinked", 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct config config;

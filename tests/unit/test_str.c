@@ -35,9 +35,12 @@ TEST(str, trim_takes_spaces_and_tabs_only)
     static const struct {
         const char *name, *in, *want;
     } rows[] = {
-        {"none", "ab", "ab"},           {"both ends", " \tab\t ", "ab"},
-        {"inner stays", " a b ", "a b"}, {"only blanks", " \t ", ""},
-        {"empty", "", ""},              {"line end stays", "a\r\n", "a\r\n"},
+        {"none", "ab", "ab"},
+        {"both ends", " \tab\t ", "ab"},
+        {"inner stays", " a b ", "a b"},
+        {"only blanks", " \t ", ""},
+        {"empty", "", ""},
+        {"line end stays", "a\r\n", "a\r\n"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         CHECK_STR_ROW(rows[i].name, str_trim(str_of(rows[i].in)), rows[i].want);
@@ -48,8 +51,10 @@ TEST(str, cut_gives_what_stands_before_the_byte)
     static const struct {
         const char *name, *in, *head, *rest;
     } rows[] = {
-        {"in the middle", "a=b=c", "a", "b=c"}, {"at the start", "=b", "", "b"},
-        {"at the end", "a=", "a", ""},          {"not there", "ab", "ab", ""},
+        {"in the middle", "a=b=c", "a", "b=c"},
+        {"at the start", "=b", "", "b"},
+        {"at the end", "a=", "a", ""},
+        {"not there", "ab", "ab", ""},
         {"empty", "", "", ""},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

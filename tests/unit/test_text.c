@@ -130,13 +130,20 @@ TEST(text, unbase64_refuses_all_but_the_one_spelling)
         const char *name, *in;
         size_t len;
     } rows[] = {
-        {"no padding", "Zg", 1},         {"half padding", "Zg=", 1},
-        {"too much padding", "Zm9v====", 3}, {"padding for letters", "Z===", 1},
-        {"spare bits", "Zh==", 1},       {"spare bits of two", "Zm9=", 2},
-        {"other length", "Zm8=", 1},     {"other length, shorter", "Zg==", 2},
-        {"url letters", "-__-", 3},      {"blank", "Zm 9", 3},
-        {"line end", "Zm9v\n", 3},       {"padding within", "Zg==Zg==", 4},
-        {"empty", "", 1},                {"NUL letter", "Zm9\x01", 3},
+        {"no padding", "Zg", 1},
+        {"half padding", "Zg=", 1},
+        {"too much padding", "Zm9v====", 3},
+        {"padding for letters", "Z===", 1},
+        {"spare bits", "Zh==", 1},
+        {"spare bits of two", "Zm9=", 2},
+        {"other length", "Zm8=", 1},
+        {"other length, shorter", "Zg==", 2},
+        {"url letters", "-__-", 3},
+        {"blank", "Zm 9", 3},
+        {"line end", "Zm9v\n", 3},
+        {"padding within", "Zg==Zg==", 4},
+        {"empty", "", 1},
+        {"NUL letter", "Zm9\x01", 3},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         unsigned char back[8] = "1234567";
@@ -152,9 +159,14 @@ TEST(text, unbase64url_refuses)
     static const struct {
         const char *name, *in;
     } rows[] = {
-        {"one letter over", "Zm9vY"}, {"padding", "Zg=="},    {"plus", "+//+"},
-        {"spare bits", "Zh"},         {"blank", "Zm 9"},      {"too long", "Zm9vYmFyZg"},
-        {"foreign in the last", "Zm9vY!"}, {"one zero letter over", "Zm9vA"},
+        {"one letter over", "Zm9vY"},
+        {"padding", "Zg=="},
+        {"plus", "+//+"},
+        {"spare bits", "Zh"},
+        {"blank", "Zm 9"},
+        {"too long", "Zm9vYmFyZg"},
+        {"foreign in the last", "Zm9vY!"},
+        {"one zero letter over", "Zm9vA"},
         {"high byte", "Zm9\xFF"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -265,7 +277,10 @@ TEST(text, utf8_is_well_formed_or_refused)
         {"cut after one of two", "\xC3", false},
         {"cut after two of three", "\xE2\x82", false},
         {"cut after three of four", "\xF0\x9F\x98", false},
-        {"ascii instead of continuation", "\xC3" "a", false},
+        {"ascii instead of continuation",
+         "\xC3"
+         "a",
+         false},
         {"lead instead of continuation", "\xE2\x82\xE2", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

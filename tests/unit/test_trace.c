@@ -77,18 +77,12 @@ TEST(trace, keeps_a_request_id_of_the_allowed_characters_only)
         struct str id;
         bool kept;
     } rows[] = {
-        {"all kinds", {"aZ09._-", 7}, true},
-        {"one", {"x", 1}, true},
-        {"longest", {longest, 64}, true},
-        {"too long", {too_long, 65}, false},
-        {"empty", {"", 0}, false},
-        {"missing", {NULL, 0}, false},
-        {"newline", {"a\nb", 3}, false},
-        {"NUL", {"a\0b", 3}, false},
-        {"space", {"a b", 3}, false},
-        {"quote", {"a\"b", 3}, false},
-        {"slash", {"a/b", 3}, false},
-        {"not ASCII", {"\xc3\xa9", 2}, false},
+        {"all kinds", {"aZ09._-", 7}, true}, {"one", {"x", 1}, true},
+        {"longest", {longest, 64}, true},    {"too long", {too_long, 65}, false},
+        {"empty", {"", 0}, false},           {"missing", {NULL, 0}, false},
+        {"newline", {"a\nb", 3}, false},     {"NUL", {"a\0b", 3}, false},
+        {"space", {"a b", 3}, false},        {"quote", {"a\"b", 3}, false},
+        {"slash", {"a/b", 3}, false},        {"not ASCII", {"\xc3\xa9", 2}, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct trace trace;

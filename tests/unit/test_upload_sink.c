@@ -48,8 +48,13 @@ static void expect_hash(const struct pattern_source *pattern, const struct uploa
 
 TEST(upload_sink, hashes_the_same_however_the_body_is_cut_and_on_any_thread)
 {
-    static const size_t sizes[] = {0, 1, 4096, LIMIT_IO_BUFFER - 1, LIMIT_IO_BUFFER,
-                                   LIMIT_IO_BUFFER + 1, 5 * LIMIT_IO_BUFFER + 17};
+    static const size_t sizes[] = {0,
+                                   1,
+                                   4096,
+                                   LIMIT_IO_BUFFER - 1,
+                                   LIMIT_IO_BUFFER,
+                                   LIMIT_IO_BUFFER + 1,
+                                   5 * LIMIT_IO_BUFFER + 17};
     static const size_t pieces[] = {1000, 8192, LIMIT_IO_BUFFER * 3};
     struct step_pool *pool = NULL;
     struct err err = {0};
