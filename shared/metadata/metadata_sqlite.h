@@ -135,6 +135,10 @@ struct metadata_sqlite {
 /* Fills *err for a result code of SQLite; marks the connection broken when it must be reopened. */
 enum err_code sqlite_failed(struct sqlite_connection *connection, int result, const char *operation,
                             struct err *err);
+#ifdef __clang_analyzer__ /* which can't see across files that it never is ERR_OK */
+#define sqlite_failed(connection, result, operation, err) \
+    ((void)(sqlite_failed)(connection, result, operation, err), ERR_METADATA_UNAVAILABLE)
+#endif
 /* Opens the file at db->path, never making one. ERR_CONFIG for a foreign file or another schema,
  * else ERR_METADATA_UNAVAILABLE. Caller frees with sqlite_disconnect. */
 enum err_code sqlite_connect(const struct metadata_sqlite *db, bool is_writer,

@@ -76,8 +76,8 @@ static const char *const sql_texts[SQL_COUNT] = {
     [SQL_SECRET] = "SELECT value FROM settings WHERE name = 'secret'",
 };
 
-enum err_code sqlite_failed(struct sqlite_connection *connection, int result, const char *operation,
-                            struct err *err)
+enum err_code(sqlite_failed)(struct sqlite_connection *connection, int result,
+                             const char *operation, struct err *err)
 {
     int os_errno = sqlite3_system_errno(connection->db);
     const char *text = sqlite3_errstr(result);

@@ -159,8 +159,9 @@ static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting
                                struct err *err)
 {
     enum err_code code = writer_open(db, err);
-    if (code == ERR_OK)
-        code = try_batch(db, batch, err);
+    if (code != ERR_OK)
+        return code;
+    code = try_batch(db, batch, err);
     if (code == ERR_DISK_FULL && reuse_log(db->writer))
         code = try_batch(db, batch, err);
     return code;

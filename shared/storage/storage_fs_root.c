@@ -8,7 +8,7 @@
 
 #include "storage/storage_fs.h"
 
-enum err_code fs_failed(struct err *err, int os_errno, const char *operation)
+enum err_code(fs_failed)(struct err *err, int os_errno, const char *operation)
 {
     switch (os_errno) {
     case ENOSPC:

@@ -27,20 +27,24 @@ def _mount(source, target, kind, flags, options=""):
           ctypes.c_ulong(flags), options.encode())
 
 
+def _enter_as_user():
+    """A user namespace where we are who we are, and may mount. Not for a process with threads: that
+    is started by `unshare --user --map-current-user --keep-caps` instead."""
+    uid, gid = os.geteuid(), os.getegid()
+    _call(libc.unshare, CLONE_NEWUSER | CLONE_NEWNS)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"),
+                       ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+
 def enter():
     """Moves this process into a mount namespace of its own, once."""
     global _entered
     if _entered:
         return
-    uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
-        _call(libc.unshare, CLONE_NEWNS)
-    else:
-        _call(libc.unshare, CLONE_NEWUSER | CLONE_NEWNS)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"),
-                           ("gid_map", f"{gid} {gid} 1")):
-            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-                file.write(text)
+    if libc.unshare(CLONE_NEWNS) != 0:
+        _enter_as_user()
     _mount("none", "/", "none", MS_REC | MS_PRIVATE)
     _entered = True
 

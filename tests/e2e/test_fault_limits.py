@@ -1,5 +1,5 @@
-"""F21: a program that runs out of descriptors under load stays alive, answers 503 while it must, and
-works again as soon as it may open files."""
+"""F21: a program that runs out of descriptors under load stays alive, answers 503 while it must,
+and works again as soon as it may open files."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ def limit_descriptors(pid, soft):
 @pytest.mark.parametrize("spare", [0, 3])
 @pytest.mark.parametrize("program", ["files_upload", "files_get", "files_list", "files_delete"])
 def test_f21_no_descriptors_left(start_service, program, spare):
-    """`spare`: with none at all connections wait; with a few they are taken and cannot be served."""
+    """`spare`: with none connections wait; with a few they are taken and cannot be served."""
     service = start_service()
     service.expect_5xx = True
     load = Load(service, clients=16, seed=21, sizes=(0, 700, 20_000))
