@@ -395,3 +395,62 @@ TEST(storage_fs, a_listing_sweeps_temporary_files_that_nobody_claims)
     CHECK(exists(&config, "objects/ab/.tmp-claimed"));
     storage_close(storage);
 }
+
+/* ---- wrappers ---- */
+
+struct observed {
+    int count[STORAGE_OPERATION_COUNT];
+    int failed;
+};
+
+static void observe(void *context, unsigned driver, enum storage_operation operation,
+                    enum err_code outcome, int64_t duration_ns)
+{
+    struct observed *observed = context;
+    observed->count[operation]++;
+    observed->failed += outcome != ERR_OK;
+    if (driver != 0 || duration_ns < 0)
+        observed->failed += 1000;
+}
+
+TEST(storage_fs, each_operation_is_observed_once)
+{
+    struct config config;
+    struct err err;
+    struct storage *storage = NULL;
+    struct observed observed = {.failed = 0};
+    struct storage_get *reader = NULL;
+    char back[8];
+    size_t len = 0;
+    REQUIRE(store_make(&config));
+    CHECK_ERR(storage_open(&storage, &config, &clock_system,
+                           &(struct storage_observer){observe, &observed}, &err),
+              ERR_OK, &err);
+    CHECK_INT(put(storage, KEY, "bytes"), ERR_OK);
+    CHECK_INT(put(storage, KEY, "bytes"), ERR_EXISTS);
+    CHECK_ERR(storage_get_open(storage, KEY, 0, &reader, &err), ERR_OK, &err);
+    for (int i = 0; i < 3; i++)
+        CHECK_ERR(storage_get_read(reader, back, 2, &len, &err), ERR_OK, &err);
+    storage_get_close(reader);
+    CHECK_ERR(storage_get_open(storage, "cd/none", 0, &reader, &err), ERR_NOT_FOUND, &err);
+    CHECK_ERR(storage_remove(storage, KEY, &err), ERR_OK, &err);
+    CHECK_ERR(storage_ping(storage, &err), ERR_OK, &err);
+    CHECK_INT(observed.count[STORAGE_PUT], 2);
+    CHECK_INT(observed.count[STORAGE_GET], 2);
+    CHECK_INT(observed.count[STORAGE_REMOVE], 1);
+    CHECK_INT(observed.count[STORAGE_PING], 1);
+    CHECK_INT(observed.failed, 2);
+    storage_close(storage);
+}
+
+TEST(storage_fs, an_unknown_driver_is_a_fault_of_the_settings)
+{
+    struct config config;
+    struct err err;
+    struct storage *storage = NULL;
+    store_config(&config, "/nowhere");
+    snprintf(config.storage_driver, sizeof config.storage_driver, "tape");
+    CHECK_ERR(storage_open(&storage, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
+    CHECK(storage == NULL);
+}
