@@ -195,8 +195,8 @@ int app_run(const struct app *app)
     struct err err = {0};
     sigset_t signals;
     int exit_code = 0;
+    workers_prepare_signals(&signals); /* first: a SIGHUP may come at once */
     harden();
-    workers_prepare_signals(&signals);
     enum err_code code = fcgi_listen(LISTEN_FD, &err);
     if (code == ERR_OK)
         code = open_process(&process, &err);

@@ -188,6 +188,14 @@ def test_64_clients_race_one_key_over_kills(start_service):
     assert len(objects(service)) == 1
 
 
+def wait_until_held(service, *request):
+    """Until the slow upload has the key: nobody else may ask for it before."""
+    wait_for(lambda: service.metric("http_requests_in_flight") >= 2, "the slow upload has begun")
+    wait_for(lambda: service.metric("metadata_operations_total", operation="idempotency") >= 1,
+             "it has taken its key")
+    assert call(service.port, *request).status == 409
+
+
 def test_key_is_free_ten_seconds_after_a_crash(start_service):
     service = start_service()
     service.expect_5xx = True
@@ -196,8 +204,7 @@ def test_key_is_free_ten_seconds_after_a_crash(start_service):
     with RawConnection(service) as connection:
         connection.send(raw_request("PUT", path, [("Content-Length", len(body)),
                                                   ("Idempotency-Key", "held")]), body[:50_000])
-        wait_for(lambda: call(service.port, method, path, body, headers).status == 409,
-                 "the key is held")
+        wait_until_held(service, method, path, body, headers)
         service.kill("files_upload")
         killed = time.monotonic()
         wait_for(lambda: call(service.port, method, path, body, headers).status == 201,
@@ -213,7 +220,7 @@ def test_key_is_held_as_long_as_its_slow_upload_lives(start_service):
     with RawConnection(service) as connection:
         connection.send(raw_request("PUT", path, [("Content-Length", len(body)),
                                                   ("Idempotency-Key", "slow")]), body[:10_000])
-        wait_for(lambda: call(service.port, method, path, body, headers).status == 409, "held")
+        wait_until_held(service, method, path, body, headers)
         for at in range(10_000, 60_000, 2_500):
             assert call(service.port, method, path, body, headers).status == 409
             connection.send(body[at:at + 2_500])

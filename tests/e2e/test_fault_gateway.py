@@ -9,7 +9,7 @@ import time
 import pytest
 
 from exchanges import call, problem_fault
-from history import RECOVERY_SECONDS, Load
+from history import RECOVERY_SECONDS, Load, kill_now
 from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes
 from service import proc_stat, wait_for
@@ -100,8 +100,8 @@ def test_f3_downloads_under_repeated_kills(start_service):
     with load:
         load.wait_for(5)
         for _ in range(8):
-            service.kill("files_get")
-            wait_for(lambda: service.pids("files_get"), "respawned", 5)
+            killed = kill_now(service, "files_get")
+            wait_for(lambda: set(service.pids("files_get")) - set(killed), "respawned", 5)
             time.sleep(0.2)
     load.check()
 

@@ -1,33 +1,21 @@
-/* Metrics over many processes: kills, adoption, races at the start, files of another kind. */
+/* Metrics over many processes: kills, adoption, races at the start. Files of another kind are in
+ * test_metrics_segment.c. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "metrics_file.h"
 #include "observe/metrics_process.h"
 #include "observe/metrics_table.h"
 #include "scrape.h"
 
 #define UPLOADED "files_uploaded_total"
 #define IN_FLIGHT "http_requests_in_flight"
-#define PATH_SIZE 128
-
-static void make_path(char target[PATH_SIZE])
-{
-    snprintf(target, PATH_SIZE, "%s/metrics", check_temp_dir());
-}
-
-/* NULL when it can't be opened; the caller checks. */
-static struct metrics *open_as(const char *path, const char *program)
-{
-    struct metrics *metrics = NULL;
-    struct err err;
-    return metrics_open(&metrics, path, program, &err) == ERR_OK ? metrics : NULL;
-}
 
 struct child {
     pid_t pid;
@@ -49,7 +37,7 @@ static struct child start_child(const char *path, const char *program, child_mai
     if (child.pid == 0) {
         close(up[0]);
         close(down[1]);
-        struct metrics *metrics = open_as(path, program);
+        struct metrics *metrics = metrics_file_open(path, program);
         if (!metrics)
             _exit(1);
         run(metrics, up[1], down[0]);
@@ -115,9 +103,9 @@ static int64_t hear_all(int fd)
 /* A count is made before it is acknowledged, so each kill may hide the acknowledgement of one. */
 TEST(metrics_process, fifty_kills_lose_nothing_and_double_nothing)
 {
-    char path[PATH_SIZE];
-    make_path(path);
-    struct metrics *reader = open_as(path, "reader");
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
+    struct metrics *reader = metrics_file_open(path, "reader");
     REQUIRE(reader != NULL);
     const int kills = 50;
     int64_t acknowledged = 0;
@@ -162,9 +150,9 @@ static void hold_and_close(struct metrics *metrics, int to_parent, int from_pare
 
 TEST(metrics_process, gauges_of_the_dead_are_not_shown_and_not_inherited)
 {
-    char path[PATH_SIZE];
-    make_path(path);
-    struct metrics *reader = open_as(path, "reader");
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
+    struct metrics *reader = metrics_file_open(path, "reader");
     REQUIRE(reader != NULL);
     struct child first = start_child(path, "writer", hold);
     REQUIRE(hear(first.from));
@@ -184,9 +172,9 @@ TEST(metrics_process, gauges_of_the_dead_are_not_shown_and_not_inherited)
 
 TEST(metrics_process, a_slot_given_back_keeps_its_counts)
 {
-    char path[PATH_SIZE];
-    make_path(path);
-    struct metrics *reader = open_as(path, "reader");
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
+    struct metrics *reader = metrics_file_open(path, "reader");
     REQUIRE(reader != NULL);
     for (int i = 1; i <= 3; i++) {
         struct child child = start_child(path, "writer", hold_and_close);
@@ -198,7 +186,7 @@ TEST(metrics_process, a_slot_given_back_keeps_its_counts)
         CHECK_INT((int64_t)scrape_value(reader, IN_FLIGHT), 0);
     }
     metrics_close(reader);
-    reader = open_as(path, "reader");
+    reader = metrics_file_open(path, "reader");
     REQUIRE(reader != NULL);
     CHECK_INT((int64_t)scrape_value(reader, UPLOADED), 3);
     metrics_close(reader);
@@ -239,10 +227,10 @@ static void count_in_threads(struct metrics *metrics, int to_parent, int from_pa
 
 TEST(metrics_process, counts_of_many_processes_and_threads_are_exact)
 {
-    char path[PATH_SIZE];
-    make_path(path);
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
     struct child children[PROCESSES];
-    struct metrics *reader = open_as(path, "reader");
+    struct metrics *reader = metrics_file_open(path, "reader");
     REQUIRE(reader != NULL);
     for (int i = 0; i < PROCESSES; i++)
         children[i] = start_child(path, i % 2 ? "one" : "two", count_in_threads);
@@ -280,8 +268,8 @@ static void count_once(struct metrics *metrics, int to_parent, int from_parent)
 TEST(metrics_process, programs_that_start_together_end_in_one_file)
 {
     for (int round = 0; round < 20; round++) {
-        char path[PATH_SIZE];
-        make_path(path);
+        char path[METRICS_FILE_PATH_SIZE];
+        metrics_file_path(path);
         struct child children[PROCESSES];
         if (round % 2) {
             int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -292,7 +280,7 @@ TEST(metrics_process, programs_that_start_together_end_in_one_file)
             children[i] = start_child(path, i % 2 ? "one" : "two", count_once);
         for (int i = 0; i < PROCESSES; i++)
             CHECK(hear(children[i].from));
-        struct metrics *reader = open_as(path, "reader");
+        struct metrics *reader = metrics_file_open(path, "reader");
         REQUIRE(reader != NULL);
         CHECK_INT((int64_t)scrape_value(reader, UPLOADED), PROCESSES);
         for (int i = 0; i < PROCESSES; i++)
@@ -303,8 +291,8 @@ TEST(metrics_process, programs_that_start_together_end_in_one_file)
 
 TEST(metrics_process, without_a_free_slot_opening_fails_until_one_dies)
 {
-    char path[PATH_SIZE];
-    make_path(path);
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
     struct child children[METRICS_SLOTS];
     struct err err = {.code = ERR_OK};
     struct metrics *metrics = NULL;
@@ -339,17 +327,17 @@ TEST(metrics_process, a_recycled_process_number_is_another_process)
 
 TEST(metrics_process, a_slot_of_a_recycled_number_is_adopted)
 {
-    char path[PATH_SIZE];
-    make_path(path);
-    struct metrics *first = open_as(path, "writer");
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
+    struct metrics *first = metrics_file_open(path, "writer");
     REQUIRE(first != NULL);
     metrics_add(first, METRIC_FILES_UPLOADED, NULL, 1);
-    struct metrics *beside = open_as(path, "writer");
+    struct metrics *beside = metrics_file_open(path, "writer");
     REQUIRE(beside != NULL);
     CHECK(first->own != NULL && beside->own != metrics_slot_at(beside, 0));
     uint64_t owner = atomic_load(&first->own->owner);
     atomic_store(&first->own->owner, owner - ((uint64_t)1 << 22)); /* our number, started earlier */
-    struct metrics *adopter = open_as(path, "writer");
+    struct metrics *adopter = metrics_file_open(path, "writer");
     REQUIRE(adopter != NULL);
     CHECK(adopter->own == metrics_slot_at(adopter, 0));
     metrics_add(adopter, METRIC_FILES_UPLOADED, NULL, 1);
@@ -384,10 +372,10 @@ static void burn_then_hold(struct metrics *metrics, int to_parent, int from_pare
 
 TEST(metrics_process, cpu_time_adds_up_over_the_processes_of_a_program)
 {
-    char path[PATH_SIZE];
-    make_path(path);
+    char path[METRICS_FILE_PATH_SIZE];
+    metrics_file_path(path);
     const char *const series = "process_cpu_seconds_total{program=\"writer\"}";
-    struct metrics *reader = open_as(path, "reader");
+    struct metrics *reader = metrics_file_open(path, "reader");
     REQUIRE(reader != NULL);
     double shown = 0;
     for (int i = 0; i < 3; i++) {
@@ -402,125 +390,4 @@ TEST(metrics_process, cpu_time_adds_up_over_the_processes_of_a_program)
         shown = dead;
     }
     metrics_close(reader);
-}
-
-/* ---- files of another kind ---- */
-
-static void fill_file(const char *path, size_t size, int byte)
-{
-    char piece[4096];
-    memset(piece, byte, sizeof piece);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    for (size_t at = 0; at < size; at += sizeof piece)
-        CHECK(write(fd, piece, size - at < sizeof piece ? size - at : sizeof piece) > 0);
-    close(fd);
-}
-
-enum damage { EMPTY, SHORT, GARBAGE, SAME_SIZE, OTHER_LAYOUT, CUT, LONGER, SYMLINK, DAMAGES };
-
-static void damage_file(const char *path, enum damage damage)
-{
-    struct metrics_layout layout;
-    metrics_layout_make(&layout);
-    char other[PATH_SIZE + 8];
-    snprintf(other, sizeof other, "%s.other", path);
-    if (damage == EMPTY || damage == SHORT || damage == GARBAGE)
-        fill_file(path, damage == EMPTY ? 0 : damage == SHORT ? 20 : 100000, 'x');
-    else if (damage == SAME_SIZE)
-        fill_file(path, layout.file_size, 'x');
-    else if (damage == CUT)
-        CHECK_INT(truncate(path, 4096), 0);
-    else if (damage == LONGER)
-        CHECK_INT(truncate(path, (off_t)layout.file_size + 4096), 0);
-    else if (damage == SYMLINK)
-        CHECK(rename(path, other) == 0 && symlink(other, path) == 0);
-    if (damage != OTHER_LAYOUT)
-        return;
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    uint64_t hash = layout.hash + 1;
-    CHECK(pwrite(fd, &hash, sizeof hash, offsetof(struct metrics_header, layout_hash)) ==
-          (ssize_t)sizeof hash);
-    close(fd);
-}
-
-TEST(metrics_process, a_file_that_is_not_ours_is_replaced)
-{
-    static const char *const names[DAMAGES] = {"empty",        "short", "garbage", "same size",
-                                               "other layout", "cut",   "longer",  "symlink"};
-    for (int damage = 0; damage < DAMAGES; damage++) {
-        char path[PATH_SIZE];
-        make_path(path);
-        struct metrics *first = open_as(path, "writer");
-        REQUIRE(first != NULL);
-        metrics_add(first, METRIC_FILES_UPLOADED, NULL, 41);
-        metrics_close(first);
-        damage_file(path, (enum damage)damage);
-        struct metrics *metrics = open_as(path, "writer");
-        CHECK_ROW(names[damage], metrics != NULL);
-        if (!metrics)
-            continue;
-        metrics_add(metrics, METRIC_FILES_UPLOADED, NULL, 1);
-        CHECK_INT_ROW(names[damage], (int64_t)scrape_value(metrics, UPLOADED), 1);
-        struct stat stat;
-        CHECK_ROW(names[damage], lstat(path, &stat) == 0 && S_ISREG(stat.st_mode) &&
-                                     (stat.st_mode & 0777) == 0600 &&
-                                     (size_t)stat.st_size == metrics->layout.file_size);
-        metrics_close(metrics);
-    }
-}
-
-TEST(metrics_process, a_running_program_keeps_the_file_that_is_replaced)
-{
-    char path[PATH_SIZE];
-    make_path(path);
-    struct metrics *old = open_as(path, "writer");
-    REQUIRE(old != NULL);
-    damage_file(path, OTHER_LAYOUT);
-    struct metrics *new = open_as(path, "writer");
-    REQUIRE(new != NULL);
-    metrics_add(old, METRIC_FILES_UPLOADED, NULL, 2);
-    metrics_add(new, METRIC_FILES_UPLOADED, NULL, 3);
-    CHECK_INT((int64_t)scrape_value(old, UPLOADED), 2);
-    CHECK_INT((int64_t)scrape_value(new, UPLOADED), 3);
-    metrics_close(old);
-    metrics_close(new);
-}
-
-/* A page without memory would be a SIGBUS at the first count on a full disk. */
-TEST(metrics_process, every_page_of_the_file_has_its_memory_from_the_start)
-{
-    char path[PATH_SIZE];
-    struct stat stat_new;
-    make_path(path);
-    struct metrics *metrics = open_as(path, "writer");
-    REQUIRE(metrics != NULL && stat(path, &stat_new) == 0);
-    CHECK((size_t)stat_new.st_blocks * 512 >= metrics->layout.file_size);
-    metrics_close(metrics);
-}
-
-TEST(metrics_process, a_file_that_cant_be_made_is_an_error_and_leaves_nothing)
-{
-    char path[PATH_SIZE];
-    char temporary[PATH_SIZE + 8];
-    struct err err;
-    struct metrics *metrics = NULL;
-    make_path(path);
-    snprintf(temporary, sizeof temporary, "%s/deeper", path);
-    CHECK_ERR(metrics_open(&metrics, temporary, "writer", &err), ERR_INTERNAL, &err);
-    struct rlimit limit;
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
-    struct sigaction before;
-    struct rlimit small = {4096, RLIM_INFINITY};
-    REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0 && sigaction(SIGXFSZ, &ignore, &before) == 0);
-    small.rlim_max = limit.rlim_max;
-    REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
-    enum err_code code = metrics_open(&metrics, path, "writer", &err);
-    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    sigaction(SIGXFSZ, &before, NULL);
-    CHECK_ERR(code, ERR_INTERNAL, &err);
-    snprintf(temporary, sizeof temporary, "%s.new", path);
-    CHECK(access(path, F_OK) != 0 && access(temporary, F_OK) != 0);
-    REQUIRE(mkdir(path, 0700) == 0);
-    CHECK_ERR(metrics_open(&metrics, path, "writer", &err), ERR_INTERNAL, &err);
-    CHECK(metrics == NULL);
 }

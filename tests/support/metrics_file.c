@@ -1,0 +1,17 @@
+#include "metrics_file.h"
+
+#include <stdio.h>
+
+#include "check.h"
+
+void metrics_file_path(char target[METRICS_FILE_PATH_SIZE])
+{
+    snprintf(target, METRICS_FILE_PATH_SIZE, "%s/metrics", check_temp_dir());
+}
+
+struct metrics *metrics_file_open(const char *path, const char *program)
+{
+    struct metrics *metrics = NULL;
+    struct err err;
+    return metrics_open(&metrics, path, program, &err) == ERR_OK ? metrics : NULL;
+}
