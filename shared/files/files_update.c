@@ -6,7 +6,7 @@
 #include "files/upload_form.h"
 #include "http/jsonio.h"
 
-#define ATTEMPTS 3 /* without a precondition, a patch meets the newest version */
+#define ATTEMPTS 10 /* without a precondition, a patch meets the newest version */
 
 static enum err_code patch_name(struct file *file, const cJSON *value, int64_t now_ms,
                                 struct err *err)
