@@ -75,15 +75,16 @@ def test_counters_are_exact_over_kills_of_every_program(counted):
     counted.expect_5xx = True
     start = settled(counted)
     expected = known_work(counted, 5)
-    check_exact(start, settled(counted), expected)
+    # The launcher asks /live too while it starts: its last question may be answered late.
+    ours = {row: count for row, count in expected.items() if row[1] != "/live"}
+    check_exact(start, settled(counted), ours)
     for program in PROGRAMS:
         before = settled(counted)
         pids = counted.kill(program)
         wait_for(lambda: set(counted.pids(program)) - set(pids), f"{program} is back", 5)
         wait_for(lambda: call(counted.port, "GET", "/api/metrics").status == 200, "metrics", 5)
         check_never_down(before, settled(counted))
-    check_exact(start, settled(counted), {row: count for row, count in expected.items()
-                                          if row[1] != "/live"})
+    check_exact(start, settled(counted), ours)
     middle = settled(counted)
     check_exact(middle, after := settled_after(counted, 7), dict.fromkeys(expected, 7))
     for name, amount in (("files_uploaded_total", 14), ("files_deleted_total", 7),

@@ -98,3 +98,11 @@ def write(folder, results, facts, how):
         {"machine": facts, "how": how, "results": [asdict(result) for result in results]},
         indent=1))
     return table
+
+
+def publish(table):
+    """Replaces the section "Results" of docs/BENCHMARKS.md."""
+    path = ROOT / "docs" / "BENCHMARKS.md"
+    head, rest = path.read_text().split("## Results\n", 1)
+    tail = rest.split("\n## ", 1)[1]
+    path.write_text(f"{head}## Results\n\n{table}\n## {tail}")
