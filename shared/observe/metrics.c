@@ -10,13 +10,13 @@
 /* ---- labels ---- */
 
 /* The statuses of API.md and those lighttpd makes itself; all others are "other". */
-/* clang-format off: it never comes to rest on a list like this */
+/* clang-format never comes to rest on a list like this. */
+/* clang-format off */
 #define STATUSES(ROW)                                                                             \
-    ROW(200)                                                                                      \
-    ROW(201) ROW(204) ROW(206) ROW(302) ROW(304) ROW(400) ROW(401) ROW(403) ROW(404) ROW(405)     \
-        ROW(406) ROW(408) ROW(409) ROW(410) ROW(411) ROW(412) ROW(413) ROW(415) ROW(416) ROW(422) \
-            ROW(423) ROW(429) ROW(431) ROW(460) ROW(499) ROW(500) ROW(501) ROW(502) ROW(503)      \
-                ROW(504) ROW(505) ROW(507)
+    ROW(200) ROW(201) ROW(204) ROW(206) ROW(302) ROW(304) ROW(400) ROW(401) ROW(403) ROW(404)     \
+    ROW(405) ROW(406) ROW(408) ROW(409) ROW(410) ROW(411) ROW(412) ROW(413) ROW(415) ROW(416)     \
+    ROW(422) ROW(423) ROW(429) ROW(431) ROW(460) ROW(499) ROW(500) ROW(501) ROW(502) ROW(503)     \
+    ROW(504) ROW(505) ROW(507)
 /* clang-format on */
 
 #define STATUS_ENUM(status) STATUS_##status,
