@@ -19,6 +19,7 @@ struct fcgi {
     int fd; /* the connection */
     FCGX_Request request;
     struct source body;
+    bool has_whole_body;     /* it had arrived with the head, and libfcgi reads both */
     struct fcgi_body direct; /* where the body comes from when it is not libfcgi's */
     int64_t body_length;     /* bytes promised */
     int64_t received;
@@ -134,13 +135,14 @@ static bool read_head(struct fcgi *fcgi, int *fd)
 
 /* libfcgi reads ahead, so it gets the head alone, through the pipe, and the body stays in the
  * connection. A head fits into a pipe, so nothing here waits. */
-static bool read_head_alone(struct fcgi *fcgi, unsigned char *head, size_t len)
+static bool read_head_alone(struct fcgi *fcgi, struct fcgi_peek *peek)
 {
+    size_t len = peek->head_len;
     struct fcgi_head_pipe *pipe = fcgi->options.head_pipe;
-    if (recv(fcgi->fd, head, len, MSG_WAITALL) != (ssize_t)len)
+    if (recv(fcgi->fd, peek->bytes, len, MSG_WAITALL) != (ssize_t)len)
         return false;
     pthread_mutex_lock(&pipe->mutex);
-    bool read = open_pipe(pipe) && write(pipe->ends[1], head, len) == (ssize_t)len &&
+    bool read = open_pipe(pipe) && write(pipe->ends[1], peek->bytes, len) == (ssize_t)len &&
                 read_head(fcgi, &pipe->ends[0]);
     if (!read)
         close_pipe(pipe); /* whatever is in it belongs to nobody */
@@ -151,13 +153,15 @@ static bool read_head_alone(struct fcgi *fcgi, unsigned char *head, size_t len)
 
 bool fcgi_read(struct fcgi *fcgi)
 {
-    unsigned char head[FCGI_HEAD_MAX];
+    struct fcgi_peek peek;
     struct watch *watch = fcgi->options.watch;
     watch_begin(watch, fcgi->options.clock, fcgi->fd);
     atomic_store(&watch->waiting, true);
-    size_t len = fcgi_head_peek(fcgi->fd, &watch->timed_out, head);
-    bool read = len > 0 && (fcgi->options.head_pipe ? read_head_alone(fcgi, head, len)
-                                                    : read_head(fcgi, &fcgi->fd));
+    bool read = fcgi_head_peek(fcgi->fd, &watch->timed_out, &peek);
+    fcgi->has_whole_body = read && peek.has_body;
+    if (read)
+        read = fcgi->options.head_pipe && !peek.has_body ? read_head_alone(fcgi, &peek)
+                                                         : read_head(fcgi, &fcgi->fd);
     atomic_store(&watch->waiting, false);
     fcgi->body_length = 0;
     fcgi->received = 0;
@@ -228,7 +232,7 @@ enum err_code fcgi_begin_body(struct fcgi *fcgi, int64_t content_length, struct 
     fcgi->body.next = next_piece;
     fcgi->body_length = content_length;
     *ret_body = &fcgi->body;
-    if (!fcgi->options.head_pipe || content_length == 0)
+    if (!fcgi->options.head_pipe || fcgi->has_whole_body || content_length == 0)
         return ERR_OK;
     return fcgi_body_init(&fcgi->direct, fcgi->fd, content_length, err);
 }
@@ -250,12 +254,12 @@ bool fcgi_send(struct fcgi *fcgi, struct str piece)
     return true;
 }
 
-/* Nothing is left to read, so closing can't reset the connection under the answer, and libfcgi's
- * waiting for the other side to close is not needed. A request with a body keeps it. */
+/* When nothing more can come, closing can't reset the connection under the answer, and libfcgi's
+ * waiting for the other side to close is not needed. */
 static bool may_close_at_once(const struct fcgi *fcgi)
 {
     int unread = 0;
-    return fcgi->body_length == 0 && ioctl(fcgi->fd, FIONREAD, &unread) == 0 && unread == 0;
+    return fcgi->has_whole_body && ioctl(fcgi->fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
 void fcgi_finish(struct fcgi *fcgi)

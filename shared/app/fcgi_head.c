@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 
 /* https://fastcgi-archives.github.io/FastCGI_Specification.html §3.3, §3.4, §8 */
-enum { VERSION = 1, TYPE_BEGIN = 1, TYPE_PARAMS = 4, ROLE_RESPONDER = 1 };
+enum { VERSION = 1, TYPE_BEGIN = 1, TYPE_PARAMS = 4, TYPE_STDIN = 5, ROLE_RESPONDER = 1 };
 #define RETRY_MS 1
 
 enum { HEADER_BYTES = 8, BEGIN_BYTES = 8, LONG_LENGTH = 0x80 };
@@ -108,20 +108,34 @@ static bool has_ended(int fd)
     return poll(&poll_fd, 1, RETRY_MS) > 0;
 }
 
-size_t fcgi_head_peek(int fd, const atomic_bool *timed_out, unsigned char *head)
+/* Do these bytes behind a head hold the whole body, its empty last record included? */
+static bool is_whole_body(const unsigned char *bytes, size_t len)
 {
-    size_t head_len = 0;
+    struct reader reader = {bytes, len};
+    struct record record;
+    while (take_record(&reader, &record) == FCGI_HEAD_SOUND && record.type == TYPE_STDIN)
+        if (record.content.left == 0)
+            return true;
+    return false;
+}
+
+bool fcgi_head_peek(int fd, const atomic_bool *timed_out, struct fcgi_peek *ret_peek)
+{
+    struct fcgi_peek *peek = ret_peek;
     bool ended = false;
     while (!atomic_load(timed_out)) {
-        ssize_t len = recv(fd, head, FCGI_HEAD_MAX, MSG_PEEK);
+        ssize_t len = recv(fd, peek->bytes, sizeof peek->bytes, MSG_PEEK);
         if (len <= 0)
-            return 0;
-        enum fcgi_head judgement = fcgi_head_check(head, (size_t)len, &head_len);
-        if (judgement == FCGI_HEAD_SOUND)
-            return head_len;
+            return false;
+        enum fcgi_head judgement = fcgi_head_check(peek->bytes, (size_t)len, &peek->head_len);
+        if (judgement == FCGI_HEAD_SOUND) {
+            peek->has_body =
+                is_whole_body(peek->bytes + peek->head_len, (size_t)len - peek->head_len);
+            return true;
+        }
         if (judgement == FCGI_HEAD_BAD || len == FCGI_HEAD_MAX || ended)
-            return 0;
+            return false;
         ended = has_ended(fd);
     }
-    return 0;
+    return false;
 }

@@ -17,8 +17,15 @@ enum fcgi_head { FCGI_HEAD_SOUND, FCGI_HEAD_INCOMPLETE, FCGI_HEAD_BAD };
 
 /* Judges the first `len` bytes of a connection; *ret_head_len is set when they hold a sound head. */
 enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len, size_t *ret_head_len);
-/* Waits for the head and judges it without taking it; its length, or 0 when it is bad, the
- * connection ended, or *timed_out was set. head[FCGI_HEAD_MAX] then holds it. */
-size_t fcgi_head_peek(int fd, const atomic_bool *timed_out, unsigned char *head);
+
+struct fcgi_peek {
+    unsigned char bytes[FCGI_HEAD_MAX];
+    size_t head_len;
+    bool has_body; /* the body's last record has arrived too */
+};
+
+/* Waits for the head and judges it without taking it; false when it is bad, the connection ended,
+ * or *timed_out was set. */
+bool fcgi_head_peek(int fd, const atomic_bool *timed_out, struct fcgi_peek *ret_peek);
 
 #endif
