@@ -215,6 +215,8 @@ static enum err_code next_piece(struct source *source, struct str *ret_piece, st
     struct fcgi *fcgi = (struct fcgi *)(void *)((char *)source - offsetof(struct fcgi, body));
     struct str piece = {0};
     int64_t left = fcgi->body_length - fcgi->received;
+    if (left > 0 && atomic_load(&fcgi->options.watch->timed_out))
+        return body_error(fcgi, err);
     if (left > 0) {
         piece = fcgi->direct.buffer ? next_direct(fcgi) : next_buffered(fcgi);
         if (piece.len == 0 || FCGX_GetError(fcgi->request.in) != 0 || (int64_t)piece.len > left)

@@ -2,8 +2,8 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
+#define INTERRUPT_SIGNAL SIGRTMIN
 #define NS_PER_SECOND 1000000000LL
 #define PERIOD_NS (NS_PER_SECOND / 4)
 
@@ -15,10 +15,24 @@ struct watchdog {
     bool closing; /* guarded by mutex */
 };
 
-static void end_connection(struct watch *watch)
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number; /* only to interrupt a read */
+}
+
+/* Without SA_RESTART: the read returns EINTR. */
+static void install_interrupt(void)
+{
+    struct sigaction interrupt = {.sa_handler = on_interrupt};
+    sigaction(INTERRUPT_SIGNAL, &interrupt, NULL);
+}
+
+/* The signal may come just before the worker's read begins: look_at sends it again. */
+static void end_wait(struct watch *watch)
 {
     atomic_store(&watch->timed_out, true);
-    shutdown(watch->fd, SHUT_RD);
+    if (atomic_load(&watch->waiting))
+        pthread_kill(watch->thread, INTERRUPT_SIGNAL);
 }
 
 static void restart_window(struct watch *watch, int64_t now_ns, int64_t received)
@@ -55,9 +69,11 @@ static bool is_too_slow(const struct watchdog *watchdog, struct watch *watch, in
 static void look_at(const struct watchdog *watchdog, struct watch *watch, int64_t now_ns)
 {
     pthread_mutex_lock(&watch->mutex);
-    if (watch->fd >= 0 && !atomic_load(&watch->timed_out)) {
+    if (watch->fd >= 0 && atomic_load(&watch->timed_out)) {
+        end_wait(watch);
+    } else if (watch->fd >= 0) {
         if (is_too_slow(watchdog, watch, now_ns))
-            end_connection(watch);
+            end_wait(watch);
         struct err err;
         /* A lost lease is noticed at the commit. */
         enum err_code code =
@@ -111,6 +127,7 @@ enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdo
     if (!watchdog)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "watchdog", "out of memory");
     watchdog->options = *options;
+    install_interrupt();
     init_watches(options->watches, options->count);
     pthread_mutex_init(&watchdog->mutex, NULL);
     pthread_condattr_init(&attributes);
@@ -149,7 +166,7 @@ void watchdog_end_all(struct watchdog *watchdog)
         struct watch *watch = &watchdog->options.watches[i];
         pthread_mutex_lock(&watch->mutex);
         if (watch->fd >= 0)
-            end_connection(watch);
+            end_wait(watch);
         pthread_mutex_unlock(&watch->mutex);
     }
 }
@@ -159,6 +176,7 @@ void watch_begin(struct watch *watch, const struct clock *clock, int fd)
     int64_t now_ns = clock_steady_ns(clock);
     pthread_mutex_lock(&watch->mutex);
     watch->fd = fd;
+    watch->thread = pthread_self();
     watch->idempotency = NULL;
     watch->progress_ns = now_ns;
     watch->progress_received = 0;

@@ -1,7 +1,8 @@
 /*
  * Watchdog: one thread that ends what takes too long, so that no worker waits for a client (or the
  * gateway) for ever, and renews the lease of an Idempotency-Key while its request runs. A worker
- * that waits for bytes is woken by shutting its connection's reading side.
+ * that waits for bytes is woken by a signal, again and again until it has noticed. The connection
+ * stays whole, so that the gateway, which may be writing to it, still reads the answer.
  *
  * A watch belongs to one worker. begin/end take its mutex, which the watchdog holds only while it
  * looks at that watch; the counters between are atomics.
@@ -19,6 +20,7 @@
 struct watch {
     pthread_mutex_t mutex;
     int fd;                          /* the connection, -1: nothing to watch */
+    pthread_t thread;                /* of the worker */
     struct idempotency *idempotency; /* or NULL */
     atomic_bool waiting;             /* the worker waits for bytes now */
     atomic_int_fast64_t received;    /* bytes so far */
