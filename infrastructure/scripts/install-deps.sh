@@ -6,7 +6,7 @@ set -eu
 run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-dev libssl-dev
     libmagic-dev util-linux'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
-    python3-venv curl git chromium chromium-driver'
+    python3-venv curl git prometheus chromium chromium-driver'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
 
 wanted=''
@@ -53,25 +53,23 @@ else
 fi
 
 echo "installing:$missing"
-# Debian's lighttpd package starts a server of its own on port 80: not wanted here.
+# Debian's packages of lighttpd and Prometheus start servers of their own: not wanted here.
 policy=/usr/sbin/policy-rc.d
-case $missing in
-*' lighttpd'*)
-    if [ ! -e "$policy" ]; then
-        trap '$as_root rm -f "$policy"' EXIT
-        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
-        $as_root chmod 755 "$policy"
-    fi
-    ;;
-esac
+if [ ! -e "$policy" ]; then
+    trap '$as_root rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+fi
 $as_root apt-get -qq update
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
     -o Dpkg::Use-Pty=0 install $missing >/dev/null
-case $missing in
-*' lighttpd'*)
-    if [ -d /run/systemd/system ]; then
-        $as_root systemctl disable --quiet lighttpd
-    fi
-    ;;
-esac
+for server in lighttpd prometheus; do
+    case $missing in
+    *" $server"*)
+        if [ -d /run/systemd/system ]; then
+            $as_root systemctl disable --quiet "$server"
+        fi
+        ;;
+    esac
+done
