@@ -65,8 +65,8 @@ $as_root apt-get -qq update
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
     -o Dpkg::Use-Pty=0 install $missing >/dev/null
 for server in lighttpd prometheus; do
-    case $missing in
-    *" $server"*)
+    case "$missing " in
+    *" $server "*)
         if [ -d /run/systemd/system ]; then
             $as_root systemctl disable --quiet "$server"
         fi

@@ -19,7 +19,8 @@ settings.register_profile(
 )
 settings.load_profile("e2e")
 
-TOOLS = ("curl", "sha256sum", "lighttpd", "chromium", "chromedriver")
+TOOLS = ("curl", "sha256sum", "lighttpd", "chromium", "chromedriver",
+         "promtool")
 
 
 def pytest_sessionstart():
