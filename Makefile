@@ -46,10 +46,15 @@ CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-
 	-Ishared -Itests/support -include base/banned.h $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--as-needed,--gc-sections \
 	$(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(if $(COVERAGE),--coverage) $(LDFLAGS)
-LIBS := -lsqlite3 -lcjson -lcrypto -lmagic
+LIBS := -lsqlite3 -lcjson -lcrypto -lmagic -lcurl
 
 LIB := $(BUILD)/libcoffer.a
-LIB_SOURCES := $(wildcard shared/*/*.c)
+# libmongoc is large: its driver is an object of its own, loaded where METADATA_DRIVER=mongodb.
+MONGODB_SOURCES := $(wildcard shared/metadata/metadata_mongodb*.c)
+MONGODB_OBJECTS := $(MONGODB_SOURCES:%.c=$(BUILD)/%.o)
+MONGODB_LIBS := -lmongoc-1.0 -lbson-1.0
+MONGODB_PLUGIN := $(BUILD)/bin/coffer-mongodb.so
+LIB_SOURCES := $(filter-out $(MONGODB_SOURCES),$(wildcard shared/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(BUILD)/%.o)
 PROGRAM_SOURCES := $(wildcard fcgi-apps/*.c)
 PROGRAMS := $(PROGRAM_SOURCES:fcgi-apps/%.c=$(BUILD)/bin/%)
@@ -59,12 +64,12 @@ UNIT_SOURCES := $(wildcard tests/unit/*.c)
 CONTRACT_SOURCES := $(wildcard tests/contract/*.c)
 SUPPORT_SOURCES := $(wildcard tests/support/*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
-ALL_SOURCES := $(LIB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) \
+ALL_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) \
 	$(CONTRACT_SOURCES) $(SUPPORT_SOURCES) $(wildcard tests/fuzz/*.c) $(wildcard tests/bench/*.c)
 DEPENDENCIES := $(ALL_SOURCES:%.c=$(BUILD)/%.d)
 
 .PHONY: build
-build: $(PROGRAMS) $(CLI) ## compile the programs and the admin command
+build: $(PROGRAMS) $(CLI) $(MONGODB_PLUGIN) ## compile the programs and the admin command
 
 $(LIB): $(LIB_OBJECTS)
 	@rm -f $@
@@ -78,15 +83,22 @@ $(PROGRAMS): $(BUILD)/bin/%: $(BUILD)/fcgi-apps/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi $(LIBS) -o $@
 
+$(MONGODB_OBJECTS): CFLAGS += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
+
+$(MONGODB_PLUGIN): $(MONGODB_OBJECTS) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -shared $(filter-out -pie,$(LDFLAGS_ALL)) -Wl,-Bsymbolic,--exclude-libs,ALL $^ \
+		$(MONGODB_LIBS) $(LIBS) -o $@
+
 $(CLI): $(CLI_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS) -o $@
 
-$(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(LIBS) -o $@
+$(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(LIB)
+	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(MONGODB_LIBS) $(LIBS) -o $@
 
-$(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
-	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(LIBS) -o $@
+$(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(LIB)
+	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(MONGODB_LIBS) $(LIBS) -o $@
 
 FUZZERS := $(FUZZ_SOURCES:tests/fuzz/%.c=%)
 
@@ -98,7 +110,7 @@ $(FUZZERS:%=$(BUILD)/tests/fuzz/run/%): $(BUILD)/tests/fuzz/run/%: $(BUILD)/test
 
 .PHONY: fuzzers objects
 fuzzers: $(FUZZERS:%=$(BUILD)/tests/fuzz/run/%)
-objects: $(LIB_OBJECTS) $(PROGRAM_SOURCES:%.c=$(BUILD)/%.o) $(CLI_SOURCES:%.c=$(BUILD)/%.o)
+objects: $(LIB_OBJECTS) $(MONGODB_OBJECTS) $(PROGRAM_SOURCES:%.c=$(BUILD)/%.o) $(CLI_SOURCES:%.c=$(BUILD)/%.o)
 
 # ---- running ----
 
@@ -191,9 +203,9 @@ bench: deps-bench ## speed and memory beside lighttpd alone, a bare loop, and Ex
 # ---- keeping it in order ----
 
 C_FILES := $(wildcard shared/*/*.[ch] fcgi-apps/*.c cli/*.[ch] tests/*/*.[ch])
-TIDY_SOURCES := $(LIB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES)
+TIDY_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES)
 TIDY_FLAGS := -std=c17 -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
-	-include base/banned.h
+	-include base/banned.h -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
 .PHONY: lint format tidy settings
 lint: ## layout, static analysis, layers, sizes, shell scripts, generated documentation
@@ -226,7 +238,7 @@ install: build ## install to PREFIX (/usr/local) below DESTDIR
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/coffer' \
 		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
 	install -m 755 $(CLI) lighttpd/coffer-serve '$(DESTDIR)$(PREFIX)/bin'
-	install -m 755 $(PROGRAMS) '$(DESTDIR)$(PREFIX)/libexec/coffer'
+	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) '$(DESTDIR)$(PREFIX)/libexec/coffer'
 	install -m 644 lighttpd/*.conf '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
 	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
 

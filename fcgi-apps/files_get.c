@@ -1,19 +1,11 @@
-/* GET and HEAD /api/files/{id}, …/download, …/meta (API.md). The gateway sends the bytes. */
+/* GET and HEAD /api/files/{id}, …/download, …/meta (API.md). */
 #include "app/app.h"
+#include "app/file_answer.h"
 #include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/files_open.h"
 #include "files/sniff.h"
 #include "http/range_condition.h"
-#include "observe/metrics.h"
-
-static enum err_code refuse_range(const struct file *file, struct err *err)
-{
-    err_set(err, ERR_RANGE_NOT_SATISFIABLE, "range", "The file has %lld bytes.",
-            (long long)file->size);
-    err_detail(err, "size", file->size); /* app makes Content-Range of it */
-    return ERR_RANGE_NOT_SATISFIABLE;
-}
 
 static enum err_code read_inline(const struct request *request, const struct file *file,
                                  bool *ret_inline, struct err *err)
@@ -28,31 +20,6 @@ static enum err_code read_inline(const struct request *request, const struct fil
     *ret_inline = given && mime_may_be_inline(file->mime);
     query_release(&query);
     return code;
-}
-
-/* 200 or 206: the gateway slices the file for a single range; for what must be sent whole it is
- * told not to. */
-static enum err_code answer_bytes(struct app_ctx *ctx, const struct file *file, bool is_inline,
-                                  const struct validators *validators, struct err *err)
-{
-    struct response *response = &ctx->response;
-    struct range range = range_evaluate(&ctx->request, validators, file->size);
-    if (range.kind == RANGE_UNSATISFIABLE)
-        return refuse_range(file, err);
-    enum err_code code = files_locate(ctx->files, file, &response->sendfile_path, err);
-    if (code != ERR_OK)
-        return code;
-    struct str unused;
-    bool whole = range.kind != RANGE_ONE && request_header(&ctx->request, "RANGE", &unused);
-    file_headers_validators(response, file);
-    file_headers_content(response, file, is_inline);
-    response_header_text(response, "Accept-Ranges", whole ? "none" : "bytes");
-    response->content_length = range.kind == RANGE_ONE ? range.last - range.first + 1 : file->size;
-    if (ctx->request.method == METHOD_GET) {
-        metrics_add(ctx->files->metrics, METRIC_FILES_DOWNLOADED, NULL, 1);
-        metrics_add(ctx->files->metrics, METRIC_DOWNLOAD_BYTES, NULL, response->content_length);
-    }
-    return ERR_OK;
 }
 
 static enum err_code answer_file(struct app_ctx *ctx, bool may_inline, struct err *err)
@@ -77,7 +44,7 @@ static enum err_code answer_file(struct app_ctx *ctx, bool may_inline, struct er
     bool is_inline = false;
     if (may_inline)
         code = read_inline(&ctx->request, &file, &is_inline, err);
-    return code == ERR_OK ? answer_bytes(ctx, &file, is_inline, &validators, err) : code;
+    return code == ERR_OK ? app_answer_file(ctx, &file, is_inline, &validators, err) : code;
 }
 
 static enum err_code get_file(struct app_ctx *ctx, struct err *err)

@@ -1,22 +1,16 @@
 #include "app/accept_turn.h"
 
-#include <time.h>
+#include "base/condition.h"
 
 #define TAKE_OVER_MS 5
 #define QUIET_LOOKS 20 /* so many looks without a request, and the watcher goes to sleep */
-#define NS_PER_MS 1000000L
-#define NS_PER_SECOND 1000000000L
 
 void accept_turn_init(struct accept_turn *turn)
 {
-    pthread_condattr_t attributes;
     *turn = (struct accept_turn){.held = false};
     pthread_mutex_init(&turn->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&turn->followers, &attributes);
-    pthread_cond_init(&turn->watcher, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&turn->followers);
+    condition_init(&turn->watcher);
 }
 
 void accept_turn_release(struct accept_turn *turn)
@@ -33,14 +27,8 @@ static bool is_serving(uint64_t state)
 
 static void wait_for_next_look(struct accept_turn *turn)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += TAKE_OVER_MS * NS_PER_MS;
-    if (until.tv_nsec >= NS_PER_SECOND) {
-        until.tv_nsec -= NS_PER_SECOND;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&turn->watcher, &turn->mutex, &until);
+    const struct timespec until = condition_deadline(TAKE_OVER_MS);
+    condition_wait(&turn->watcher, &turn->mutex, &until);
 }
 
 static void sleep_until_request(struct accept_turn *turn, uint64_t seen)

@@ -38,22 +38,32 @@ static unsigned outcome_of(enum err_code code)
                                                                                   : OUTCOME_ERROR;
 }
 
+struct observed {
+    enum metric operations;
+    enum metric duration;
+};
+
+static void observe(struct metrics *metrics, const struct observed *observed,
+                    const unsigned labels[3], int64_t duration_ns)
+{
+    metrics_add(metrics, observed->operations, labels, 1);
+    metrics_observe(metrics, observed->duration, labels, (double)duration_ns / 1e9);
+}
+
 static void observe_storage(void *context, unsigned driver, enum storage_operation operation,
                             enum err_code outcome, int64_t duration_ns)
 {
-    struct metrics *metrics = context;
+    static const struct observed observed = {METRIC_STORAGE_OPERATIONS, METRIC_STORAGE_DURATION};
     const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
-    metrics_add(metrics, METRIC_STORAGE_OPERATIONS, labels, 1);
-    metrics_observe(metrics, METRIC_STORAGE_DURATION, labels, (double)duration_ns / 1e9);
+    observe(context, &observed, labels, duration_ns);
 }
 
 static void observe_metadata(void *context, unsigned driver, enum metadata_operation operation,
                              enum err_code outcome, int64_t duration_ns)
 {
-    struct metrics *metrics = context;
+    static const struct observed observed = {METRIC_METADATA_OPERATIONS, METRIC_METADATA_DURATION};
     const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
-    metrics_add(metrics, METRIC_METADATA_OPERATIONS, labels, 1);
-    metrics_observe(metrics, METRIC_METADATA_DURATION, labels, (double)duration_ns / 1e9);
+    observe(context, &observed, labels, duration_ns);
 }
 
 /* Nothing a crash leaves behind may hold a client's bytes or a secret. */
@@ -83,6 +93,23 @@ static enum err_code open_observers(struct process *process, struct err *err)
     return code;
 }
 
+static void wake_sweeper(void *context)
+{
+    const struct process *process = context;
+    sweeper_wake(process->sweeper);
+}
+
+static bool has_sweeper(const struct process *process)
+{
+    return process->app->sweeps && process->config.sweep_interval_seconds > 0;
+}
+
+static bool waits_for_network(const struct process *process)
+{
+    return (storage_capabilities(process->storage) & STORAGE_WAITS) ||
+           metadata_waits(process->metadata);
+}
+
 static int step_threads(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -109,8 +136,12 @@ static enum err_code open_drivers(struct process *process, struct err *err)
                   .storage = process->storage,
                   .metadata = process->metadata,
                   .metrics = process->metrics,
-                  .step_pool = process->step_pool},
+                  .step_pool = process->step_pool,
+                  .bytes_left = has_sweeper(process) ? wake_sweeper : NULL,
+                  .context = process},
     };
+    if (code == ERR_OK)
+        process->service.takes_turns = process->app->short_requests && !waits_for_network(process);
     return code;
 }
 
@@ -132,18 +163,18 @@ static enum err_code open_process(struct process *process, struct err *err)
     enum err_code code = open_observers(process, err);
     if (code == ERR_OK)
         code = open_drivers(process, err);
+    if (code == ERR_OK && has_sweeper(process)) /* before the workers, who wake it */
+        code = sweeper_open(&process->sweeper, &process->service, err);
     if (code == ERR_OK)
         code = workers_open(&process->workers, &process->service, LISTEN_FD,
                             (size_t)worker_count(process), err);
-    if (code == ERR_OK && process->app->sweeps && process->config.sweep_interval_seconds > 0)
-        code = sweeper_open(&process->sweeper, &process->service, err);
     return code;
 }
 
 static void close_process(struct process *process)
 {
-    sweeper_close(process->sweeper);
     workers_close(process->workers);
+    sweeper_close(process->sweeper);
     step_pool_close(process->step_pool);
     metadata_close(process->metadata);
     storage_close(process->storage);

@@ -13,6 +13,7 @@
 #include "access/principal.h"
 #include "base/source.h"
 #include "files/files.h"
+#include "files/files_download.h"
 #include "http/request.h"
 #include "http/response.h"
 #include "observe/log.h"
@@ -29,10 +30,12 @@ struct app_ctx {
     struct trace trace;
     struct principal principal;
     struct idempotency idempotency;
-    struct source *body;    /* the request's body; ends verified at Content-Length */
-    int64_t received_bytes; /* of the body */
-    int64_t started_ns;     /* steady time of the request */
+    struct download *download; /* what response.source reads, or NULL; serve closes it */
+    struct source *body;       /* the request's body; ends verified at Content-Length */
+    int64_t received_bytes;    /* of the body */
+    int64_t started_ns;        /* steady time of the request */
     int64_t process_started_ns;
+    bool measured;  /* the request is in the metrics */
     struct err err; /* why the request failed, for the log line */
 };
 

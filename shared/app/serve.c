@@ -73,6 +73,15 @@ static enum err_code take_idempotency_key(struct app_ctx *ctx, struct watch *wat
     return code;
 }
 
+/* Known, and not allowed: the principal's scope or the file says so. */
+static enum err_code count_forbidden(const struct app_ctx *ctx, enum err_code code)
+{
+    static const unsigned outcome = AUTH_FORBIDDEN;
+    if (code == ERR_FORBIDDEN)
+        metrics_add(ctx->files->metrics, METRIC_AUTH_ATTEMPTS, &outcome, 1);
+    return code;
+}
+
 static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, struct err *err)
 {
     const struct endpoint *endpoint = find_endpoint(ctx->app, &ctx->request);
@@ -83,7 +92,9 @@ static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, stru
         code = authenticate(ctx, err);
     if (code == ERR_OK && (endpoint->flags & ENDPOINT_IDEMPOTENT))
         code = take_idempotency_key(ctx, watch, err);
-    return code == ERR_OK ? endpoint->handle(ctx, err) : code;
+    if (code == ERR_OK)
+        code = endpoint->handle(ctx, err);
+    return count_forbidden(ctx, code);
 }
 
 static enum err_code run_request(struct app_ctx *ctx, struct watch *watch, struct err *err)
@@ -136,21 +147,52 @@ static void write_common_headers(struct app_ctx *ctx)
     origin_write_cors(ctx->files->config, &ctx->request, &ctx->response);
 }
 
-static void send_source(struct fcgi *fcgi, struct source *source)
+static void measure_once(struct app_ctx *ctx)
 {
-    struct str piece;
-    struct err err; /* the head is out: a short body tells the client */
-    while (source_next(source, &piece, &err) == ERR_OK && piece.len > 0)
-        if (!fcgi_send(fcgi, piece))
-            return;
+    if (!ctx->measured)
+        request_log_measure(ctx);
+    ctx->measured = true;
+}
+
+/* Sends piece by piece. The head is out, so a failure can only cut the body short, which tells the
+ * client; the log line and the metrics say why. The answer is measured before its last piece leaves
+ * (see serve_request). */
+static void send_source(struct app_ctx *ctx, struct fcgi *fcgi)
+{
+    int64_t left = ctx->response.content_length;
+    bool is_sent = true;
+    while (is_sent && left > 0) {
+        struct str piece;
+        struct err err;
+        enum err_code code = source_next(ctx->response.source, &piece, &err);
+        if (code == ERR_OK && (piece.len == 0 || (int64_t)piece.len > left))
+            code = err_set_internal(&err, ERR_INTERNAL, 0, "send", "a body of another length");
+        if (code != ERR_OK) {
+            err.code = code;
+            ctx->err = err;
+            break;
+        }
+        left -= (int64_t)piece.len;
+        if (left == 0)
+            measure_once(ctx);
+        is_sent = fcgi_send(fcgi, piece);
+    }
+    ctx->response.content_length -= left;
 }
 
 static void send_body(struct app_ctx *ctx, struct fcgi *fcgi)
 {
     if (ctx->response.source)
-        send_source(fcgi, ctx->response.source);
+        send_source(ctx, fcgi);
     else
         fcgi_send(fcgi, buf_str(&ctx->response.body));
+}
+
+/* Has the body to be measured while it is sent? */
+static bool is_streamed(const struct app_ctx *ctx)
+{
+    return ctx->response.source && ctx->response.content_length > 0 &&
+           ctx->request.method != METHOD_HEAD;
 }
 
 /* The whole answer in one buffer when it is small, so that it leaves in one write. */
@@ -216,10 +258,13 @@ void serve_request(const struct service *service, struct fcgi *fcgi, struct watc
     }
     /* Counted before the last byte leaves: what a client has seen answered is in the metrics, also
      * when the program is killed right after. */
-    request_log_measure(&ctx);
+    if (!is_streamed(&ctx))
+        measure_once(&ctx);
     send_answer(&ctx, fcgi);
+    measure_once(&ctx);
     metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, -1);
     request_log_write(&ctx); /* borrows the request's variables, which fcgi_finish frees */
     fcgi_finish(fcgi);
+    files_download_close(ctx.download);
     response_release(&ctx.response);
 }

@@ -13,6 +13,7 @@ struct service {
     const struct app *app;
     struct log *log;
     struct files files;
+    bool takes_turns;   /* requests are short and wait for nobody: workers take turns */
     int64_t started_ns; /* steady time */
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/condition.h"
 #include "files/files_sweep.h"
 
 struct sweeper {
@@ -11,7 +12,8 @@ struct sweeper {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
-    bool closing; /* guarded by mutex */
+    bool closing;    /* guarded by mutex, as is what follows */
+    bool bytes_left; /* since the last look */
 };
 
 static void log_sweep(struct log *log, enum err_code code, const struct sweep_result *result,
@@ -45,15 +47,33 @@ static void sweep_once(const struct sweeper *sweeper)
     log_sweep(sweeper->service->log, code, &result, &err);
 }
 
-static bool sleep_until_next(struct sweeper *sweeper)
+static void sweep_deleted(const struct sweeper *sweeper)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += sweeper->service->files.config->sweep_interval_seconds;
+    struct sweep_result result = {0};
+    struct err err;
+    enum err_code code = files_sweep_deleted(&sweeper->service->files, &result, &err);
+    if (code != ERR_OK)
+        log_sweep(sweeper->service->log, code, &result, &err);
+}
+
+/* Until the next sweep is due, removing what deletes leave meanwhile; false when it is to end. After
+ * a failure the bytes wait for the next sweep or delete. */
+static bool wait_until_next(struct sweeper *sweeper)
+{
+    const struct timespec until =
+        condition_deadline(sweeper->service->files.config->sweep_interval_seconds * 1000);
+    bool in_time = true;
     pthread_mutex_lock(&sweeper->mutex);
-    while (!sweeper->closing &&
-           pthread_cond_timedwait(&sweeper->wake, &sweeper->mutex, &until) == 0)
-        ;
+    while (!sweeper->closing && in_time) {
+        if (sweeper->bytes_left) {
+            sweeper->bytes_left = false;
+            pthread_mutex_unlock(&sweeper->mutex);
+            sweep_deleted(sweeper);
+            pthread_mutex_lock(&sweeper->mutex);
+        } else {
+            in_time = condition_wait(&sweeper->wake, &sweeper->mutex, &until);
+        }
+    }
     bool go_on = !sweeper->closing;
     pthread_mutex_unlock(&sweeper->mutex);
     return go_on;
@@ -64,23 +84,27 @@ static void *run(void *argument)
     struct sweeper *sweeper = argument;
     do {
         sweep_once(sweeper);
-    } while (sleep_until_next(sweeper));
+    } while (wait_until_next(sweeper));
     return NULL;
+}
+
+void sweeper_wake(struct sweeper *sweeper)
+{
+    pthread_mutex_lock(&sweeper->mutex);
+    sweeper->bytes_left = true;
+    pthread_cond_signal(&sweeper->wake);
+    pthread_mutex_unlock(&sweeper->mutex);
 }
 
 enum err_code sweeper_open(struct sweeper **ret_sweeper, const struct service *service,
                            struct err *err)
 {
-    pthread_condattr_t attributes;
     struct sweeper *sweeper = calloc(1, sizeof *sweeper);
     if (!sweeper)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "sweeper", "out of memory");
     sweeper->service = service;
     pthread_mutex_init(&sweeper->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&sweeper->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&sweeper->wake);
     if (pthread_create(&sweeper->thread, NULL, run, sweeper) != 0) {
         pthread_cond_destroy(&sweeper->wake);
         pthread_mutex_destroy(&sweeper->mutex);

@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/condition.h"
+
 #define INTERRUPT_SIGNAL SIGRTMIN
 #define NS_PER_SECOND 1000000000LL
-#define PERIOD_NS (NS_PER_SECOND / 4)
+#define PERIOD_MS 250
 
 struct watchdog {
     struct watchdog_options options;
@@ -85,16 +87,10 @@ static void look_at(const struct watchdog *watchdog, struct watch *watch, int64_
 
 static bool sleep_until_next(struct watchdog *watchdog)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += PERIOD_NS;
-    if (until.tv_nsec >= NS_PER_SECOND) {
-        until.tv_nsec -= NS_PER_SECOND;
-        until.tv_sec++;
-    }
+    const struct timespec until = condition_deadline(PERIOD_MS);
     pthread_mutex_lock(&watchdog->mutex);
     if (!watchdog->closing)
-        pthread_cond_timedwait(&watchdog->wake, &watchdog->mutex, &until);
+        condition_wait(&watchdog->wake, &watchdog->mutex, &until);
     bool go_on = !watchdog->closing;
     pthread_mutex_unlock(&watchdog->mutex);
     return go_on;
@@ -122,7 +118,6 @@ static void init_watches(struct watch *watches, size_t count)
 enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdog_options *options,
                             struct err *err)
 {
-    pthread_condattr_t attributes;
     struct watchdog *watchdog = calloc(1, sizeof *watchdog);
     if (!watchdog)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "watchdog", "out of memory");
@@ -130,10 +125,7 @@ enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdo
     install_interrupt();
     init_watches(options->watches, options->count);
     pthread_mutex_init(&watchdog->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&watchdog->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    condition_init(&watchdog->wake);
     if (pthread_create(&watchdog->thread, NULL, run, watchdog) != 0) {
         pthread_cond_destroy(&watchdog->wake);
         pthread_mutex_destroy(&watchdog->mutex);

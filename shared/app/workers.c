@@ -81,7 +81,7 @@ static void serve_connection(struct worker *worker)
 static bool accept_and_serve(struct worker *worker)
 {
     struct workers *workers = worker->workers;
-    bool takes_turns = workers->service->app->short_requests;
+    bool takes_turns = workers->service->takes_turns;
     uint64_t begun = 0;
     bool keeps_turn = true;
     atomic_store(&worker->accepting, true);
@@ -105,7 +105,7 @@ static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
     struct workers *workers = worker->workers;
-    bool has_turn = !workers->service->app->short_requests;
+    bool has_turn = !workers->service->takes_turns;
     while (!atomic_load(&workers->stopping)) {
         if (!has_turn)
             has_turn = accept_turn_wait(&workers->turn);

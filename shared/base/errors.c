@@ -46,6 +46,8 @@ static const struct err_info table[ERR_CODE_COUNT] = {
     [ERR_STORAGE] = ROW_5XX(502, "storage_error", "Bad Gateway"),
     [ERR_STORAGE_UNAVAILABLE] = ROW_5XX(503, "storage_unavailable", "Service Unavailable"),
     [ERR_METADATA_UNAVAILABLE] = ROW_5XX(503, "metadata_unavailable", "Service Unavailable"),
+    [ERR_UPSTREAM] = ROW_5XX(502, "storage_error", "Bad Gateway"),
+    [ERR_UPSTREAM_UNAVAILABLE] = ROW_5XX(503, "storage_unavailable", "Service Unavailable"),
     [ERR_UPSTREAM_TIMEOUT] = ROW_5XX(504, "upstream_timeout", "Gateway Timeout"),
     [ERR_DISK_FULL] = ROW_5XX(507, "disk_full", "Insufficient Storage"),
     [ERR_CLIENT_GONE] = {.status = 499,

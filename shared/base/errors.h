@@ -49,6 +49,8 @@ enum err_code {
     ERR_STORAGE,
     ERR_STORAGE_UNAVAILABLE,
     ERR_METADATA_UNAVAILABLE,
+    ERR_UPSTREAM,             /* another server answered nonsense */
+    ERR_UPSTREAM_UNAVAILABLE, /* another server could not be reached */
     ERR_UPSTREAM_TIMEOUT,
     ERR_DISK_FULL,
     /* 499, only in logs and metrics: nobody is there to read the answer */

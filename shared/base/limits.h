@@ -7,6 +7,7 @@
 #define LIMIT_MIME_BYTES 255      /* mimeType */
 #define LIMIT_METADATA_BYTES 4096 /* metadata as compact JSON */
 #define LIMIT_KEY_BYTES 128       /* storage key */
+#define LIMIT_TAG_BYTES 79        /* a store's tag of an object's content */
 #define LIMIT_BUCKET_BYTES 63
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
 #define LIMIT_REQUEST_ID_BYTES 64
@@ -21,6 +22,7 @@
 #define LIMIT_OFFSET 10000
 #define LIMIT_COUNT 10000 /* a filtered total is counted up to here */
 #define LIMIT_BATCH_IDS 1000
+#define LIMIT_KEYS_ASKED 1000 /* storage keys in one question of the sweep */
 
 /* multipart/form-data, ABUSE rows 1–25 */
 #define LIMIT_BOUNDARY_BYTES 70 /* RFC 2046 §5.1.1 */
@@ -33,6 +35,8 @@
 #define LIMIT_SOCKET_PATH_BYTES 107 /* sun_path of Linux, without the NUL */
 
 #define LIMIT_IO_BUFFER (256 * 1024) /* one step of streaming, bytes */
+
+#define LIMIT_UNFINISHED_KEEP_MS (24LL * 3600 * 1000) /* of multipart uploads at the store */
 
 #define LIMIT_IDEMPOTENCY_LEASE_MS 8000
 #define LIMIT_IDEMPOTENCY_RENEW_MS 2500

@@ -25,6 +25,9 @@ struct files {
     struct metadata *metadata;
     struct metrics *metrics;     /* may be NULL (admin command) */
     struct step_pool *step_pool; /* only where uploads are taken, else NULL */
+    /* Told that marked rows wait for their bytes to be removed; NULL: the caller removes them. */
+    void (*bytes_left)(void *context);
+    void *context;
 };
 
 #endif

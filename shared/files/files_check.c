@@ -4,6 +4,7 @@
 
 #include "base/digest.h"
 #include "base/text.h"
+#include "files/files_orphans.h"
 
 struct check {
     const struct files *files;
@@ -47,7 +48,8 @@ static enum err_code read_object(struct check *check, const char *key, int64_t *
     struct storage_get *get = NULL;
     struct digest *digest = NULL;
     unsigned char bytes[DIGEST_MAX_BYTES];
-    enum err_code code = storage_get_open(check->files->storage, key, 0, &get, err);
+    const struct storage_wanted whole = {key, -1, NULL, 0, -1};
+    enum err_code code = storage_get_open(check->files->storage, &whole, &get, err);
     if (code == ERR_OK)
         code = digest_open(&digest, DIGEST_SHA256, err);
     if (code == ERR_OK)
@@ -108,22 +110,13 @@ static enum err_code check_row(void *context, const struct file *file, struct er
     return code;
 }
 
-static enum err_code key_is_known(void *context, const char *key, bool *ret_known, struct err *err)
+static enum err_code check_orphan(void *context, const char *key, int64_t size, struct err *err)
 {
     const struct check *check = context;
-    return metadata_key_known(check->files->metadata, key, ret_known, err);
-}
-
-static enum err_code check_object(void *context, const char *key, const struct storage_stat *stat,
-                                  struct err *err)
-{
-    struct check *check = context;
-    bool known = false;
-    (void)stat;
-    enum err_code code = key_is_known(check, key, &known, err);
-    if (code == ERR_OK && !known)
-        report(check, CHECK_ORPHAN, "", key, "no row knows these bytes; `coffer gc` removes them");
-    return code;
+    (void)size;
+    (void)err;
+    report(check, CHECK_ORPHAN, "", key, "no row knows these bytes; `coffer gc` removes them");
+    return ERR_OK;
 }
 
 static enum err_code check_metadata(struct check *check, struct err *err)
@@ -143,6 +136,7 @@ enum err_code files_check(const struct files *files, const struct check_options 
                           struct check_result *ret_result, struct err *err)
 {
     struct check check = {files, options, ret_result, malloc(LIMIT_IO_BUFFER)};
+    const struct orphan_search search = {INT64_MAX, check_orphan, &check};
     *ret_result = (struct check_result){0};
     if (!check.buffer)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "check", "out of memory");
@@ -150,7 +144,7 @@ enum err_code files_check(const struct files *files, const struct check_options 
     if (code == ERR_OK)
         code = metadata_scan(files->metadata, check_row, &check, err);
     if (code == ERR_OK)
-        code = storage_list(files->storage, check_object, &check, err);
+        code = files_find_orphans(files, &search, err);
     free(check.buffer);
     return code;
 }

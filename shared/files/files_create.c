@@ -51,9 +51,9 @@ static enum err_code describe_file(const struct files *files, const struct creat
                                    const struct upload_result *upload, struct file *file,
                                    struct err *err)
 {
-    const char *mime = request->mime[0] ? request->mime : MIME_UNKNOWN;
-    if (mime_is_contradicted(mime, upload->head, upload->head_len))
-        mime = MIME_UNKNOWN;
+    const char *bucket = storage_capabilities(files->storage) & STORAGE_CAN_SENDFILE
+                             ? FILES_BUCKET
+                             : files->config->s3_bucket;
     struct str metadata = request->metadata.len ? buf_str(&request->metadata) : STR("{}");
     file->created_ms = clock_wall_ms(files->clock);
     file->updated_ms = file->created_ms;
@@ -66,8 +66,7 @@ static enum err_code describe_file(const struct files *files, const struct creat
     text_hex(upload->sha256, sizeof upload->sha256, file->sha256);
     if (!str_copy(file->owner, sizeof file->owner, str_of(request->principal->owner)) ||
         !str_copy(file->name, sizeof file->name, str_of(request->name)) ||
-        !str_copy(file->mime, sizeof file->mime, str_of(mime)) ||
-        !str_copy(file->bucket, sizeof file->bucket, STR(FILES_BUCKET)) ||
+        !str_copy(file->bucket, sizeof file->bucket, str_of(bucket)) ||
         !str_copy(file->metadata, sizeof file->metadata, metadata))
         return err_set_internal(err, ERR_INTERNAL, 0, "create", "a field is too long");
     return ERR_OK;
@@ -107,6 +106,7 @@ struct creation {
     const struct files *files;
     struct create_request *request;
     struct create_answer *answer;
+    struct storage_put *put;
     struct upload_result upload;
     struct file file;
 };
@@ -139,7 +139,9 @@ static enum err_code record_file(struct creation *creation, struct err *err)
     enum err_code code = write_answer(&creation->file, creation->answer, err);
     if (code == ERR_OK)
         code = insert_row(creation, err);
-    if (code != ERR_OK && code != ERR_METADATA_UNAVAILABLE) {
+    bool is_unknown = code == ERR_METADATA_UNAVAILABLE ||
+                      (code != ERR_OK && err->operation && strcmp(err->operation, "commit") == 0);
+    if (code != ERR_OK && !is_unknown) {
         struct err ignored; /* an orphan is left to the sweep */
         enum err_code removed =
             storage_remove(creation->files->storage, creation->file.key, &ignored);
@@ -154,13 +156,27 @@ static void count_upload(const struct files *files, int64_t size)
     metrics_add(files->metrics, METRIC_UPLOAD_BYTES, NULL, size);
 }
 
-static enum err_code receive(struct creation *creation, struct storage_put *put,
-                             struct source *body, struct err *err)
+/* Judges the declared type by the bytes, and tells the store. */
+static void decide_type(void *context, const struct upload_result *upload)
+{
+    struct creation *creation = context;
+    const char *mime = creation->request->mime[0] ? creation->request->mime : MIME_UNKNOWN;
+    if (mime_is_contradicted(mime, upload->head, upload->head_len))
+        mime = MIME_UNKNOWN;
+    snprintf(creation->file.mime, sizeof creation->file.mime, "%s", mime);
+    storage_put_set_type(creation->put, creation->file.mime);
+}
+
+static enum err_code receive(struct creation *creation, struct source *body, struct err *err)
 {
     const struct files *files = creation->files;
     const struct create_request *request = creation->request;
     const struct upload_result *upload = &creation->upload;
-    const struct upload_sink_options options = {.put = put,
+    bool put_waits = storage_capabilities(files->storage) & STORAGE_WAITS;
+    const struct upload_sink_options options = {.put = creation->put,
+                                                .put_waits = put_waits,
+                                                .begins = decide_type,
+                                                .context = creation,
                                                 .step_pool = files->step_pool,
                                                 .max_size = files->config->max_file_size,
                                                 .size_hint = request->size_hint,
@@ -174,19 +190,18 @@ static enum err_code receive(struct creation *creation, struct storage_put *put,
 static enum err_code store(const struct files *files, struct create_request *request,
                            struct source *body, struct create_answer *answer, struct err *err)
 {
-    struct storage_put *put = NULL;
     struct creation creation = {.files = files, .request = request, .answer = answer};
     make_key(files->clock, creation.file.key);
-    enum err_code code =
-        storage_put_begin(files->storage, creation.file.key, request->size_hint, &put, err);
+    enum err_code code = storage_put_begin(files->storage, creation.file.key, request->size_hint,
+                                           &creation.put, err);
     if (code != ERR_OK)
         return code;
-    code = receive(&creation, put, body, err);
+    code = receive(&creation, body, err);
     if (code == ERR_OK)
-        code = storage_put_commit(put, err);
+        code = storage_put_commit(creation.put, creation.upload.sha256, creation.file.tag, err);
     if (code == ERR_OK)
         code = record_file(&creation, err);
-    storage_put_close(put);
+    storage_put_close(creation.put);
     if (code != ERR_OK)
         return code;
     count_upload(files, creation.file.size);

@@ -1,6 +1,6 @@
 #include "files/files_open.h"
 
-enum err_code files_parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
+static enum err_code parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
 {
     if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text))
         return err_set(err, ERR_BAD_ID, "id", "The id is not a lower-case UUIDv7.");
@@ -12,7 +12,7 @@ static enum err_code find_row(const struct files *files, struct str id_text, str
                               const struct file **ret_found, struct err *err)
 {
     char id[ID_SIZE];
-    enum err_code code = files_parse_id(id_text, id, err);
+    enum err_code code = parse_id(id_text, id, err);
     if (code != ERR_OK)
         return code;
     code = metadata_file_get(files->metadata, id, clock_wall_ms(files->clock), file, err);
@@ -38,6 +38,27 @@ enum err_code files_open_to_change(const struct files *files, const struct princ
     return code == ERR_OK ? principal_may_write(principal, found, err) : code;
 }
 
+enum err_code files_judge_bytes(const struct files *files, const struct file *file,
+                                enum err_code failure, struct err *err)
+{
+    struct file again;
+    if (failure != ERR_NOT_FOUND && failure != ERR_STORAGE)
+        return failure;
+    struct err wrong = *err;
+    /* A delete may have won between the row and the bytes. */
+    enum err_code code =
+        metadata_file_get(files->metadata, file->id, clock_wall_ms(files->clock), &again, err);
+    if (code == ERR_NOT_FOUND)
+        return err_set(err, ERR_NOT_FOUND, "judge bytes", "There is no such file.");
+    if (code != ERR_OK)
+        return code;
+    if (failure == ERR_NOT_FOUND)
+        return err_set_internal(err, ERR_INTERNAL, 0, "judge bytes",
+                                "the bytes of file %s are missing", file->id);
+    *err = wrong;
+    return failure;
+}
+
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
                            struct err *err)
 {
@@ -45,17 +66,11 @@ enum err_code files_locate(const struct files *files, const struct file *file, s
         return err_set_internal(err, ERR_INTERNAL, 0, "locate", "file %s is quarantined", file->id);
     enum err_code code =
         storage_sendfile_path(files->storage, file->key, file->size, ret_path, err);
-    if (code == ERR_NOT_FOUND || code == ERR_STORAGE) {
-        /* A delete may have won between the row and the bytes. */
-        struct file again;
-        code =
-            metadata_file_get(files->metadata, file->id, clock_wall_ms(files->clock), &again, err);
-        if (code == ERR_OK)
-            code =
-                err_set_internal(err, ERR_INTERNAL, 0, "locate",
-                                 "the bytes of file %s are missing or have another size", file->id);
-        else if (code == ERR_NOT_FOUND)
-            code = err_set(err, ERR_NOT_FOUND, "locate", "There is no such file.");
-    }
+    if (code == ERR_OK)
+        return ERR_OK;
+    code = files_judge_bytes(files, file, code, err);
+    if (code == ERR_STORAGE) /* the disk is ours: nobody else answered */
+        code = err_set_internal(err, ERR_INTERNAL, 0, "locate",
+                                "the bytes of file %s have another size", file->id);
     return code;
 }

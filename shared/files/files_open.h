@@ -18,7 +18,10 @@ enum err_code files_open_to_change(const struct files *files, const struct princ
  * ERR_INTERNAL, never "not found" (I2). */
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
                            struct err *err) ERR_MUST_CHECK;
-/* ERR_BAD_ID unless the text is an id; copies it. */
-enum err_code files_parse_id(struct str text, char ret_id[ID_SIZE], struct err *err) ERR_MUST_CHECK;
+/* What it means that the store answered `failure` for the bytes of a row that was live a moment ago:
+ * ERR_NOT_FOUND when the row is gone too; ERR_INTERNAL when the bytes are missing; anything else as
+ * it is. */
+enum err_code files_judge_bytes(const struct files *files, const struct file *file,
+                                enum err_code failure, struct err *err) ERR_MUST_CHECK;
 
 #endif

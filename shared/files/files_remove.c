@@ -17,10 +17,15 @@ enum err_code files_remove_marked(const struct files *files, const char *id, con
     return code == ERR_NOT_FOUND ? ERR_OK : code;
 }
 
-/* After the commit the answer is "deleted", whatever becomes of the bytes now. */
+/* After the commit the answer is "deleted", whatever becomes of the bytes now. A store that may let
+ * us wait is left to the sweep. */
 static void remove_bytes(const struct files *files, const char *id, const char *key)
 {
     struct err ignored;
+    if (files->bytes_left && (storage_capabilities(files->storage) & STORAGE_WAITS)) {
+        files->bytes_left(files->context);
+        return;
+    }
     enum err_code code = files_remove_marked(files, id, key, &ignored);
     (void)code;
 }

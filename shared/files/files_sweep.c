@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "files/files_orphans.h"
 #include "files/files_remove.h"
 
 #define SWEEP_BATCH 200
@@ -14,12 +15,16 @@ struct marked {
 struct marked_list {
     struct marked rows[SWEEP_BATCH];
     int count;
+    int64_t now_ms;
 };
 
+/* Rows come oldest first; a fence has the time when it is due. */
 static enum err_code keep_marked(void *context, const struct file *file, struct err *err)
 {
     (void)err;
     struct marked_list *list = context;
+    if (file->updated_ms > list->now_ms)
+        return ERR_OK;
     struct marked *row = &list->rows[list->count++];
     memcpy(row->id, file->id, sizeof row->id);
     memcpy(row->key, file->key, sizeof row->key);
@@ -45,6 +50,7 @@ static enum err_code sweep_batch(const struct files *files, struct marked_list *
                                  struct sweep_result *result, struct err *err)
 {
     list->count = 0;
+    list->now_ms = clock_wall_ms(files->clock);
     enum err_code code =
         metadata_list_deleted(files->metadata, SWEEP_BATCH, keep_marked, list, err);
     for (int i = 0; code == ERR_OK && i < list->count; i++) {
@@ -72,34 +78,61 @@ static enum err_code sweep_deleted(const struct files *files, struct sweep_resul
 struct orphan_sweep {
     const struct files *files;
     struct sweep_result *result;
-    int64_t older_than_ms; /* wall time */
+    int64_t now_ms; /* wall time */
+    int64_t grace_ms;
 };
 
 static enum err_code key_is_known(void *context, const char *key, bool *ret_known, struct err *err)
 {
     const struct orphan_sweep *sweep = context;
-    return metadata_key_known(sweep->files->metadata, key, ret_known, err);
+    return metadata_keys_known(sweep->files->metadata, &key, 1, ret_known, err);
 }
 
-static enum err_code sweep_object(void *context, const char *key, const struct storage_stat *stat,
-                                  struct err *err)
+/* Takes the key for a row that is marked deleted, unless it has a row. */
+static enum err_code fence_key(void *context, const char *key, bool *ret_known, struct err *err)
+{
+    const struct orphan_sweep *sweep = context;
+    struct file fence = {.created_ms = sweep->now_ms,
+                         .updated_ms = sweep->now_ms + sweep->grace_ms,
+                         .version = 1,
+                         .status = FILE_DELETED};
+    id_new(sweep->files->clock, fence.id);
+    snprintf(fence.key, sizeof fence.key, "%s", key);
+    snprintf(fence.metadata, sizeof fence.metadata, "{}");
+    enum err_code code = metadata_file_insert(sweep->files->metadata, &fence, NULL, err);
+    *ret_known = code == ERR_EXISTS;
+    return code == ERR_EXISTS ? ERR_OK : code;
+}
+
+static enum err_code sweep_orphan(void *context, const char *key, int64_t size, struct err *err)
 {
     struct orphan_sweep *sweep = context;
-    bool known = false;
+    struct storage *storage = sweep->files->storage;
+    bool has_claims = storage_capabilities(storage) & STORAGE_CAN_CLAIM;
+    const struct orphan_question question = {has_claims ? key_is_known : fence_key, sweep};
     bool removed = false;
-    const struct orphan_question question = {key_is_known, sweep};
-    if (stat->modified_ms > sweep->older_than_ms)
-        return ERR_OK;
-    enum err_code code = key_is_known(sweep, key, &known, err);
-    if (code != ERR_OK || known)
-        return code;
-    code = storage_remove_orphan(sweep->files->storage, key, &question, &removed, err);
+    enum err_code code = storage_remove_orphan(storage, key, &question, &removed, err);
     if (code == ERR_BUSY || code == ERR_NOT_FOUND)
         return ERR_OK;
     if (code == ERR_OK && removed) {
         sweep->result->orphans++;
-        sweep->result->orphan_bytes += stat->size;
+        sweep->result->orphan_bytes += size;
     }
+    return code;
+}
+
+static enum err_code sweep_objects(const struct files *files, int64_t grace_seconds,
+                                   struct sweep_result *result, struct err *err)
+{
+    int purged = 0;
+    int64_t now_ms = clock_wall_ms(files->clock);
+    struct orphan_sweep sweep = {files, result, now_ms, grace_seconds * 1000};
+    const struct orphan_search search = {now_ms - sweep.grace_ms, sweep_orphan, &sweep};
+    enum err_code code = files_find_orphans(files, &search, err);
+    if (code == ERR_OK)
+        code = storage_purge_unfinished(files->storage, now_ms - LIMIT_UNFINISHED_KEEP_MS, &purged,
+                                        err);
+    result->unfinished = purged;
     return code;
 }
 
@@ -114,34 +147,61 @@ static void count_swept(const struct files *files, const struct sweep_result *re
         metrics_add(files->metrics, METRIC_SWEPT_OBJECTS, &kind, amounts[kind]);
 }
 
-enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
-                          struct sweep_result *ret_result, struct err *err)
+enum err_code files_sweep_deleted(const struct files *files, struct sweep_result *ret_result,
+                                  struct err *err)
+{
+    *ret_result = (struct sweep_result){0};
+    enum err_code code = sweep_deleted(files, ret_result, err);
+    count_swept(files, ret_result);
+    return code;
+}
+
+static enum err_code sweep(const struct files *files, int64_t grace_seconds, bool with_objects,
+                           struct sweep_result *ret_result, struct err *err)
 {
     int purged = 0;
     *ret_result = (struct sweep_result){0};
-    int64_t now_ms = clock_wall_ms(files->clock);
-    struct orphan_sweep orphans = {files, ret_result, now_ms - grace_seconds * 1000};
     enum err_code code = sweep_expired(files, ret_result, err);
     if (code == ERR_OK)
         code = sweep_deleted(files, ret_result, err);
+    if (code == ERR_OK && with_objects)
+        code = sweep_objects(files, grace_seconds, ret_result, err);
     if (code == ERR_OK)
-        code = storage_list(files->storage, sweep_object, &orphans, err);
-    if (code == ERR_OK)
-        code = metadata_purge_requests(files->metadata, now_ms, &purged, err);
+        code = metadata_purge_requests(files->metadata, clock_wall_ms(files->clock), &purged, err);
     ret_result->requests = purged;
     count_swept(files, ret_result);
     return code;
 }
 
+enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
+                          struct sweep_result *ret_result, struct err *err)
+{
+    return sweep(files, grace_seconds, true, ret_result, err);
+}
+
+static enum err_code take_lease(const struct files *files, const char *name, const char *holder,
+                                int64_t seconds, bool *ret_held, struct err *err)
+{
+    int64_t now_ms = clock_wall_ms(files->clock);
+    const struct named_lease lease = {name, holder, now_ms, now_ms + seconds * 1000};
+    return metadata_lease(files->metadata, &lease, ret_held, err);
+}
+
 enum err_code files_sweep_if_due(const struct files *files, const char *holder, bool *ret_swept,
                                  struct sweep_result *ret_result, struct err *err)
 {
-    int64_t now_ms = clock_wall_ms(files->clock);
-    const struct named_lease lease = {"sweep", holder, now_ms,
-                                      now_ms + files->config->sweep_interval_seconds * 1000};
+    const struct config *config = files->config;
+    char turn[ID_SIZE]; /* a new holder each time, so that its own lease holds it off too */
+    bool with_objects = config->orphan_interval_seconds <= config->sweep_interval_seconds;
     *ret_swept = false;
-    enum err_code code = metadata_lease(files->metadata, &lease, ret_swept, err);
+    enum err_code code =
+        take_lease(files, "sweep", holder, config->sweep_interval_seconds, ret_swept, err);
     if (code != ERR_OK || !*ret_swept)
         return code;
-    return files_sweep(files, files->config->sweep_grace_seconds, ret_result, err);
+    id_new(files->clock, turn);
+    if (!with_objects)
+        code =
+            take_lease(files, "objects", turn, config->orphan_interval_seconds, &with_objects, err);
+    return code == ERR_OK ? sweep(files, config->sweep_grace_seconds, with_objects, ret_result, err)
+                          : code;
 }

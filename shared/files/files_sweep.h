@@ -3,6 +3,10 @@
  * that have expired are marked deleted, marked rows lose their bytes and then themselves, bytes
  * that no row knows are removed, old Idempotency-Keys are forgotten. What a put in progress holds
  * is never touched. Safe to run beside everything and beside itself, and to crash anywhere.
+ *
+ * A store that knows no claims may show an object just before its row is written. So there an
+ * orphan's key is fenced first: a row that is marked deleted takes the key, and whoever would still
+ * record the object fails. The fence goes when the grace has passed once more.
  */
 #ifndef COFFER_FILES_FILES_SWEEP_H
 #define COFFER_FILES_FILES_SWEEP_H
@@ -14,14 +18,19 @@ struct sweep_result {
     int64_t deleted; /* marked rows removed with their bytes */
     int64_t orphans; /* objects without a row, removed */
     int64_t orphan_bytes;
-    int64_t requests; /* Idempotency-Keys forgotten */
+    int64_t requests;   /* Idempotency-Keys forgotten */
+    int64_t unfinished; /* uploads that the store still kept parts of */
 };
 
 /* Objects younger than grace_seconds are left alone. */
 enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
                           struct sweep_result *ret_result, struct err *err) ERR_MUST_CHECK;
-/* The same, when no other process swept within SWEEP_INTERVAL_SECONDS (a lease in the metadata);
- * *ret_swept says whether it ran. `holder` names this process. */
+/* Only the rows that are marked deleted and due: what deletes left to be removed. */
+enum err_code files_sweep_deleted(const struct files *files, struct sweep_result *ret_result,
+                                  struct err *err) ERR_MUST_CHECK;
+/* files_sweep, when no other process swept within SWEEP_INTERVAL_SECONDS (a lease in the metadata),
+ * with the objects when nobody listed them within ORPHAN_INTERVAL_SECONDS; *ret_swept says whether
+ * it ran. `holder` names this process. */
 enum err_code files_sweep_if_due(const struct files *files, const char *holder, bool *ret_swept,
                                  struct sweep_result *ret_result, struct err *err) ERR_MUST_CHECK;
 

@@ -24,14 +24,20 @@ struct upload_sink {
     enum err_code flush_code;
     struct err flush_err;
     struct upload_result *result;
+    bool has_begun; /* the caller knows how the file begins */
 };
 
-static void flush_buffer(struct upload_sink *sink)
+static void hash_buffer(struct upload_sink *sink)
 {
     const struct sink_buffer *buffer = &sink->flushing;
     digest_update(sink->sha256, buffer->data, buffer->len);
     if (sink->md5)
         digest_update(sink->md5, buffer->data, buffer->len);
+}
+
+static void write_buffer(struct upload_sink *sink)
+{
+    const struct sink_buffer *buffer = &sink->flushing;
     if (sink->options->put && buffer->len > 0)
         sink->flush_code =
             storage_put_write(sink->options->put, buffer->data, buffer->len, &sink->flush_err);
@@ -39,7 +45,23 @@ static void flush_buffer(struct upload_sink *sink)
 
 static void step_run(struct step *step)
 {
-    flush_buffer((struct upload_sink *)step);
+    struct upload_sink *sink = (struct upload_sink *)step;
+    hash_buffer(sink);
+    if (!sink->options->put_waits)
+        write_buffer(sink);
+}
+
+/* Hashes and writes what is to be flushed, without the caller where the pool can do it. */
+static void flush_buffer(struct upload_sink *sink)
+{
+    if (!sink->options->step_pool) {
+        hash_buffer(sink);
+        write_buffer(sink);
+        return;
+    }
+    step_submit(sink->options->step_pool, &sink->step);
+    if (sink->options->put_waits)
+        write_buffer(sink);
 }
 
 static enum err_code wait_for_flush(struct upload_sink *sink, struct err *err)
@@ -63,6 +85,13 @@ static enum err_code make_buffer(struct sink_buffer *buffer, size_t size, struct
     return ERR_OK;
 }
 
+static void tell_beginning(struct upload_sink *sink)
+{
+    if (sink->options->begins && !sink->has_begun)
+        sink->options->begins(sink->options->context, sink->result);
+    sink->has_begun = true;
+}
+
 /* Hands the full buffer over and takes the other one. */
 static enum err_code turn_buffers(struct upload_sink *sink, struct err *err)
 {
@@ -75,12 +104,9 @@ static enum err_code turn_buffers(struct upload_sink *sink, struct err *err)
     sink->filling = sink->flushing;
     sink->filling.len = 0;
     sink->flushing = full;
-    if (sink->options->step_pool) {
-        step_submit(sink->options->step_pool, &sink->step);
-        return ERR_OK;
-    }
+    tell_beginning(sink);
     flush_buffer(sink);
-    return wait_for_flush(sink, err);
+    return ERR_OK;
 }
 
 static void keep_head(struct upload_result *result, struct str piece)
@@ -148,8 +174,13 @@ static enum err_code finish_sink(struct upload_sink *sink, struct err *err)
     struct sink_buffer last = sink->filling;
     sink->filling = sink->flushing;
     sink->flushing = last;
-    flush_buffer(sink);
-    code = wait_for_flush(sink, err);
+    tell_beginning(sink);
+    hash_buffer(sink);
+    write_buffer(sink);
+    if (sink->flush_code != ERR_OK) {
+        *err = sink->flush_err;
+        return sink->flush_code;
+    }
     if (code == ERR_OK)
         code = digest_finish(sink->sha256, sink->result->sha256, err);
     if (code == ERR_OK && sink->md5)

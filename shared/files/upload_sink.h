@@ -1,7 +1,9 @@
 /*
  * Where the bytes of an upload go: counted against the limit, hashed, and written to a put, in
  * constant memory. Small bodies take one small buffer and no other thread; from the second buffer
- * on, hashing and writing run on the step pool while the caller receives. Used by one thread.
+ * on, hashing and writing run on the step pool while the caller receives. A put that may wait for a
+ * network (`put_waits`) is written by the caller while the step pool hashes, so that no slow store
+ * holds the pool's few threads. Used by one thread.
  */
 #ifndef COFFER_FILES_UPLOAD_SINK_H
 #define COFFER_FILES_UPLOAD_SINK_H
@@ -10,8 +12,14 @@
 #include "files/step_pool.h"
 #include "storage/storage.h"
 
+struct upload_result;
+
 struct upload_sink_options {
-    struct storage_put *put;     /* borrowed; NULL: hash only */
+    struct storage_put *put; /* borrowed; NULL: hash only */
+    bool put_waits;          /* its writes may wait */
+    /* Told once how the file begins (head, head_len), before the put's first write; or NULL. */
+    void (*begins)(void *context, const struct upload_result *result);
+    void *context;
     struct step_pool *step_pool; /* borrowed; NULL: everything on the caller's thread */
     int64_t max_size;            /* bytes; one more is ERR_FILE_TOO_LARGE */
     int64_t size_hint;           /* bytes or -1: how large the first buffer should be */

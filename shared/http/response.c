@@ -110,6 +110,7 @@ static const struct {
     {202, "Accepted"},
     {204, "No Content"},
     {206, "Partial Content"},
+    {302, "Found"},
     {303, "See Other"},
     {304, "Not Modified"},
     {307, "Temporary Redirect"},

@@ -25,6 +25,7 @@ struct file {
     char sha256[65]; /* lower-case hex */
     char bucket[LIMIT_BUCKET_BYTES + 1];
     char key[LIMIT_KEY_BYTES + 1];           /* storage key */
+    char tag[LIMIT_TAG_BYTES + 1];           /* the store's tag of the content, or "" */
     char metadata[LIMIT_METADATA_BYTES + 1]; /* compact JSON object of strings */
     int64_t size;                            /* bytes */
     int64_t created_ms;                      /* since 1970 */

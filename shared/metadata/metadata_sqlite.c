@@ -1,4 +1,5 @@
 #include "metadata/metadata_sqlite.h"
+#include "base/condition.h"
 
 #include <stdlib.h>
 
@@ -27,13 +28,9 @@ static void sqlite_close(void *state)
 
 static void init_locks(struct metadata_sqlite *db)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&db->pool_mutex, NULL);
-    pthread_cond_init(&db->pool_free, &monotonic);
+    condition_init(&db->pool_free);
     pthread_mutex_init(&db->queue_mutex, NULL);
-    pthread_condattr_destroy(&monotonic);
 }
 
 static enum err_code sqlite_open(void **ret_state, const struct config *config,

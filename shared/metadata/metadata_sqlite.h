@@ -186,7 +186,6 @@ struct sqlite_migration {
     const char *sql; /* brings the schema from the version that is its index to the next */
 };
 
-int sqlite_schema_version(void); /* the one this program writes */
 /* ERR_CONFIG for a foreign database or another version, saying which way. */
 enum err_code sqlite_check_schema(sqlite3 *db, struct err *err) ERR_MUST_CHECK;
 /* Brings the database to version `count`, in one transaction. */
@@ -199,7 +198,7 @@ enum err_code sqlite_init(const struct config *config, const struct clock *clock
 
 #define FILE_COLUMNS                                                                       \
     "id, owner, name, mime, sha256, bucket, key, metadata, size, created_ms, updated_ms, " \
-    "expires_ms, version, visibility, status"
+    "expires_ms, version, visibility, status, tag"
 
 /* The file in a row of FILE_COLUMNS. ERR_INTERNAL when a value does not fit. */
 enum err_code sqlite_row_file(sqlite3_stmt *statement, struct file *ret_file, struct err *err)

@@ -23,6 +23,8 @@ static void bind_file(sqlite3_stmt *statement, const struct file *file)
     sqlite3_bind_int64(statement, 12, file->expires_ms);
     sqlite3_bind_int64(statement, 13, file->version);
     sqlite3_bind_int(statement, 14, (int)file->visibility);
+    sqlite3_bind_int(statement, 15, (int)file->status);
+    sqlite_bind_text(statement, 16, file->tag);
 }
 
 static enum err_code insert(struct sqlite_connection *connection, void *args, struct err *err)

@@ -1,22 +1,13 @@
-#include <errno.h>
-#include <time.h>
-
+#include "base/condition.h"
 #include "metadata/metadata_sqlite.h"
 
 /* With the mutex held: waits until a reader is idle or another may be opened. */
 static enum err_code wait_for_turn(struct metadata_sqlite *db, struct err *err)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += db->busy_timeout_ms / 1000;
-    until.tv_nsec += db->busy_timeout_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    int result = 0;
-    while (!db->pool && db->readers >= db->readers_max && result != ETIMEDOUT)
-        result = pthread_cond_timedwait(&db->pool_free, &db->pool_mutex, &until);
+    const struct timespec until = condition_deadline(db->busy_timeout_ms);
+    bool in_time = true;
+    while (!db->pool && db->readers >= db->readers_max && in_time)
+        in_time = condition_wait(&db->pool_free, &db->pool_mutex, &until);
     if (db->pool || db->readers < db->readers_max)
         return ERR_OK;
     return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "wait for reader",

@@ -67,13 +67,11 @@ static const char version_1[] =
     "CREATE TABLE leases (name TEXT PRIMARY KEY NOT NULL, holder TEXT NOT NULL,"
     " until_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
-static const struct sqlite_migration migrations[] = {{version_1}};
-#define SCHEMA_VERSION ((int)(sizeof migrations / sizeof migrations[0]))
+/* Version 2: the store's tag of the content, where the store has such. */
+static const char version_2[] = "ALTER TABLE files ADD COLUMN tag TEXT NOT NULL DEFAULT '';";
 
-int sqlite_schema_version(void)
-{
-    return SCHEMA_VERSION;
-}
+static const struct sqlite_migration migrations[] = {{version_1}, {version_2}};
+#define SCHEMA_VERSION ((int)(sizeof migrations / sizeof migrations[0]))
 
 static enum err_code schema_failed(sqlite3 *db, int result, const char *operation, struct err *err)
 {

@@ -209,34 +209,33 @@ static enum err_code lease(void *state, const struct named_lease *lease, bool *r
 
 /* ---- questions ---- */
 
-struct key_args {
-    const char *key;
-    bool known;
+struct keys_args {
+    const char *const *keys;
+    size_t count;
+    bool *ret_known;
 };
 
-static enum err_code find_key(struct sqlite_connection *connection, void *args, struct err *err)
+static enum err_code find_keys(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    struct key_args *wanted = args;
+    const struct keys_args *asked = args;
     sqlite3_stmt *statement = NULL;
     enum err_code code = sqlite_statement(connection, SQL_KEY_KNOWN, &statement, err);
-    if (code != ERR_OK)
-        return code;
-    sqlite_bind_text(statement, 1, wanted->key);
-    int result = sqlite3_step(statement);
-    if (result != SQLITE_ROW && result != SQLITE_DONE)
-        code = sqlite_failed(connection, result, "find key", err);
-    wanted->known = result == SQLITE_ROW;
-    sqlite3_reset(statement);
+    for (size_t i = 0; code == ERR_OK && i < asked->count; i++) {
+        sqlite_bind_text(statement, 1, asked->keys[i]);
+        int result = sqlite3_step(statement);
+        if (result != SQLITE_ROW && result != SQLITE_DONE)
+            code = sqlite_failed(connection, result, "find key", err);
+        asked->ret_known[i] = result == SQLITE_ROW;
+        sqlite3_reset(statement);
+    }
     return code;
 }
 
-static enum err_code key_known(void *state, const char *key, bool *ret_known, struct err *err)
+static enum err_code keys_known(void *state, const char *const *keys, size_t count, bool *ret_known,
+                                struct err *err)
 {
-    struct key_args args = {key, true};
-    enum err_code code = sqlite_read(state, find_key, &args, err);
-    if (code == ERR_OK)
-        *ret_known = args.known;
-    return code;
+    struct keys_args args = {keys, count, ret_known};
+    return sqlite_read(state, find_keys, &args, err);
 }
 
 static enum err_code read_secret(struct sqlite_connection *connection, void *args, struct err *err)
@@ -363,7 +362,7 @@ static enum err_code check(void *state, bool repair, struct err *err)
 const struct metadata_upkeep sqlite_upkeep = {
     .list_deleted = list_deleted,
     .mark_expired = mark_expired,
-    .key_known = key_known,
+    .keys_known = keys_known,
     .scan = scan,
     .set_status = set_status,
     .purge_requests = purge_requests,

@@ -49,12 +49,13 @@ static const char *route_value(unsigned index)
 
 /* The names of enum storage_operation and enum metadata_operation, which stand to our right and
  * can't be included; tests/unit/test_metrics.c holds the two together. */
-static const char *const storage_operations[] = {"put", "get", "remove", "stat", "list", "ping"};
+static const char *const storage_operations[] = {"put",  "get",  "remove", "stat",
+                                                 "list", "ping", "copy",   "retry"};
 static const char *const metadata_operations[] = {
     "file_insert", "file_get", "file_list",   "file_update", "file_mark_deleted",
     "file_remove", "token",    "idempotency", "sweep",       "ping"};
-static const char *const storage_drivers[] = {"fs"};
-static const char *const metadata_drivers[] = {"sqlite"};
+static const char *const storage_drivers[] = {"fs", "s3", "libs3"};
+static const char *const metadata_drivers[] = {"sqlite", "mongodb"};
 static const char *const outcomes[] = {"ok", "refused", "error"};
 static const char *const auth_outcomes[] = {"accepted", "anonymous", "rejected", "forbidden"};
 static const char *const swept_kinds[] = {"deleted", "expired", "orphan"};

@@ -50,8 +50,17 @@ enum metric_auth { AUTH_ACCEPTED, AUTH_ANONYMOUS, AUTH_REJECTED, AUTH_FORBIDDEN,
 enum metric_swept { SWEPT_DELETED, SWEPT_EXPIRED, SWEPT_ORPHAN, SWEPT_COUNT };
 
 /* Values of the labels driver and operation, in the order of the wrappers' enums. */
-enum metric_storage_driver { METRIC_STORAGE_FS, METRIC_STORAGE_DRIVER_COUNT };
-enum metric_metadata_driver { METRIC_METADATA_SQLITE, METRIC_METADATA_DRIVER_COUNT };
+enum metric_storage_driver {
+    METRIC_STORAGE_FS,
+    METRIC_STORAGE_S3,
+    METRIC_STORAGE_LIBS3,
+    METRIC_STORAGE_DRIVER_COUNT
+};
+enum metric_metadata_driver {
+    METRIC_METADATA_SQLITE,
+    METRIC_METADATA_MONGODB,
+    METRIC_METADATA_DRIVER_COUNT
+};
 
 struct metrics;
 

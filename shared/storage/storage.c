@@ -5,7 +5,11 @@
 
 #include "storage/storage_drivers.h"
 
-static const struct storage_driver *const drivers[] = {&storage_fs_driver};
+static const struct storage_driver *const drivers[] = {
+    &storage_fs_driver,
+    &storage_s3_driver,
+    &storage_libs3_driver,
+};
 
 struct storage {
     const struct storage_driver *driver;
@@ -51,6 +55,11 @@ static void tell(const struct storage *storage, enum storage_operation operation
                                outcome, duration_ns);
 }
 
+static void tell_retry(void *context)
+{
+    tell(context, STORAGE_RETRY, ERR_OK, 0);
+}
+
 /* Tells of a call that is an operation by itself; passes its outcome on. */
 static enum err_code told(const struct storage *storage, enum storage_operation operation,
                           int64_t start_ns, enum err_code outcome)
@@ -86,7 +95,8 @@ enum err_code storage_open_driver(struct storage **ret_storage, const struct sto
         return err_set_internal(err, ERR_NO_MEMORY, 0, "storage_open", "Out of memory.");
     storage->driver = driver;
     storage->clock = clock;
-    enum err_code code = driver->open(&storage->state, config, clock, err);
+    const struct storage_options options = {config, clock, tell_retry, storage};
+    enum err_code code = driver->open(&storage->state, &options, err);
     if (code != ERR_OK) {
         free(storage);
         return code;
@@ -108,16 +118,11 @@ unsigned storage_capabilities(const struct storage *storage)
     return storage->driver->capabilities;
 }
 
-const char *storage_driver_name(const struct storage *storage)
-{
-    return storage->driver->name;
-}
-
-enum err_code storage_init(const struct config *config, struct err *err)
+enum err_code storage_init(const struct config *config, const struct clock *clock, struct err *err)
 {
     const struct storage_driver *driver = NULL;
     enum err_code code = find_driver(config->storage_driver, &driver, err);
-    return code == ERR_OK ? driver->init(config, err) : code;
+    return code == ERR_OK ? driver->init(config, clock, err) : code;
 }
 
 /* Adds a call to a put's time and tells of it when it failed or was the last. */
@@ -143,7 +148,7 @@ enum err_code storage_put_begin(struct storage *storage, const char *key, int64_
     put->storage = storage;
     enum err_code code =
         put_step(put, start_ns, false,
-                 storage->driver->put_begin(storage->state, key, size_hint, &put->state, err));
+                 storage->driver->uploads->begin(storage->state, key, size_hint, &put->state, err));
     if (code != ERR_OK) {
         free(put);
         return code;
@@ -152,26 +157,42 @@ enum err_code storage_put_begin(struct storage *storage, const char *key, int64_
     return ERR_OK;
 }
 
+void storage_put_set_type(struct storage_put *put, const char *mime)
+{
+    if (put->storage->driver->uploads->set_type)
+        put->storage->driver->uploads->set_type(put->state, mime);
+}
+
 enum err_code storage_put_write(struct storage_put *put, const void *data, size_t len,
                                 struct err *err)
 {
     int64_t start_ns = clock_steady_ns(put->storage->clock);
     return put_step(put, start_ns, false,
-                    put->storage->driver->put_write(put->state, data, len, err));
+                    put->storage->driver->uploads->write(put->state, data, len, err));
 }
 
-enum err_code storage_put_commit(struct storage_put *put, struct err *err)
+enum err_code storage_put_commit(struct storage_put *put, const unsigned char sha256[32],
+                                 char ret_tag[STORAGE_TAG_SIZE], struct err *err)
 {
     int64_t start_ns = clock_steady_ns(put->storage->clock);
-    return put_step(put, start_ns, true, put->storage->driver->put_commit(put->state, err));
+    return put_step(put, start_ns, true,
+                    put->storage->driver->uploads->commit(put->state, sha256, ret_tag, err));
 }
 
 void storage_put_close(struct storage_put *put)
 {
     if (!put)
         return;
-    put->storage->driver->put_close(put->state);
+    put->storage->driver->uploads->close(put->state);
     free(put);
+}
+
+enum err_code storage_purge_unfinished(struct storage *storage, int64_t before_ms, int *ret_purged,
+                                       struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_LIST, start_ns,
+                storage->driver->uploads->purge(storage->state, before_ms, ret_purged, err));
 }
 
 static enum err_code get_step(struct storage_get *get, int64_t start_ns, bool is_last,
@@ -185,7 +206,7 @@ static enum err_code get_step(struct storage_get *get, int64_t start_ns, bool is
     return outcome;
 }
 
-enum err_code storage_get_open(struct storage *storage, const char *key, int64_t offset,
+enum err_code storage_get_open(struct storage *storage, const struct storage_wanted *wanted,
                                struct storage_get **ret_get, struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
@@ -196,7 +217,7 @@ enum err_code storage_get_open(struct storage *storage, const char *key, int64_t
     get->storage = storage;
     enum err_code code =
         get_step(get, start_ns, false,
-                 storage->driver->get_open(storage->state, key, offset, &get->state, err));
+                 storage->driver->downloads->open(storage->state, wanted, &get->state, err));
     if (code != ERR_OK) {
         free(get);
         return code;
@@ -210,7 +231,7 @@ enum err_code storage_get_read(struct storage_get *get, void *target, size_t siz
 {
     int64_t start_ns = clock_steady_ns(get->storage->clock);
     return get_step(get, start_ns, false,
-                    get->storage->driver->get_read(get->state, target, size, ret_len, err));
+                    get->storage->driver->downloads->read(get->state, target, size, ret_len, err));
 }
 
 void storage_get_close(struct storage_get *get)
@@ -218,7 +239,7 @@ void storage_get_close(struct storage_get *get)
     if (!get)
         return;
     int64_t start_ns = clock_steady_ns(get->storage->clock);
-    get->storage->driver->get_close(get->state);
+    get->storage->driver->downloads->close(get->state);
     (void)get_step(get, start_ns, true, ERR_OK);
     free(get);
 }
@@ -227,19 +248,51 @@ enum err_code storage_sendfile_path(struct storage *storage, const char *key, in
                                     struct buf *ret_path, struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
-    if (!storage->driver->sendfile_path)
+    if (!storage->driver->downloads->sendfile_path)
         return told(storage, STORAGE_GET, start_ns,
                     err_set_internal(err, ERR_NOT_IMPLEMENTED, 0, "sendfile_path",
                                      "The driver %s has no files.", storage->driver->name));
     return told(storage, STORAGE_GET, start_ns,
-                storage->driver->sendfile_path(storage->state, key, expected_size, ret_path, err));
+                storage->driver->downloads->sendfile_path(storage->state, key, expected_size,
+                                                          ret_path, err));
+}
+
+static enum err_code cannot_presign(const struct storage *storage, struct err *err)
+{
+    return err_set_internal(err, ERR_NOT_IMPLEMENTED, 0, "presign", "The driver %s can't presign.",
+                            storage->driver->name);
+}
+
+/* No request is made, so nobody is told. */
+enum err_code storage_presign_get(struct storage *storage, const struct storage_link *link,
+                                  struct buf *ret_url, struct err *err)
+{
+    const struct storage_presigning *presigning = storage->driver->presigning;
+    return presigning ? presigning->get(storage->state, link, ret_url, err)
+                      : cannot_presign(storage, err);
+}
+
+enum err_code storage_presign_post(struct storage *storage, const struct storage_form *form,
+                                   const struct storage_form_out *out, struct err *err)
+{
+    const struct storage_presigning *presigning = storage->driver->presigning;
+    return presigning ? presigning->post(storage->state, form, out, err)
+                      : cannot_presign(storage, err);
+}
+
+enum err_code storage_copy(struct storage *storage, const struct storage_wanted *from,
+                           const char *to, char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_COPY, start_ns,
+                storage->driver->objects->copy(storage->state, from, to, ret_tag, err));
 }
 
 enum err_code storage_remove(struct storage *storage, const char *key, struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
     return told(storage, STORAGE_REMOVE, start_ns,
-                storage->driver->remove(storage->state, key, err));
+                storage->driver->objects->remove(storage->state, key, err));
 }
 
 enum err_code storage_remove_orphan(struct storage *storage, const char *key,
@@ -247,8 +300,9 @@ enum err_code storage_remove_orphan(struct storage *storage, const char *key,
                                     struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
-    return told(storage, STORAGE_REMOVE, start_ns,
-                storage->driver->remove_orphan(storage->state, key, question, ret_removed, err));
+    return told(
+        storage, STORAGE_REMOVE, start_ns,
+        storage->driver->objects->remove_orphan(storage->state, key, question, ret_removed, err));
 }
 
 enum err_code storage_stat_object(struct storage *storage, const char *key,
@@ -256,7 +310,7 @@ enum err_code storage_stat_object(struct storage *storage, const char *key,
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
     return told(storage, STORAGE_STAT, start_ns,
-                storage->driver->stat(storage->state, key, ret_stat, err));
+                storage->driver->objects->stat(storage->state, key, ret_stat, err));
 }
 
 enum err_code storage_list(struct storage *storage, storage_list_callback *callback, void *context,
@@ -264,7 +318,7 @@ enum err_code storage_list(struct storage *storage, storage_list_callback *callb
 {
     int64_t start_ns = clock_steady_ns(storage->clock);
     return told(storage, STORAGE_LIST, start_ns,
-                storage->driver->list(storage->state, callback, context, err));
+                storage->driver->objects->list(storage->state, callback, context, err));
 }
 
 enum err_code storage_ping(struct storage *storage, struct err *err)

@@ -8,6 +8,8 @@
 #include "storage/storage.h"
 
 extern const struct storage_driver storage_fs_driver;
+extern const struct storage_driver storage_s3_driver;
+extern const struct storage_driver storage_libs3_driver;
 
 /* storage_open with `driver`; nobody observes it. */
 enum err_code storage_open_driver(struct storage **ret_storage, const struct storage_driver *driver,

@@ -28,10 +28,10 @@ enum err_code fs_open_with(void **ret_state, const struct config *config, const 
     return ERR_OK;
 }
 
-static enum err_code fs_open(void **ret_state, const struct config *config,
-                             const struct clock *clock, struct err *err)
+static enum err_code fs_open(void **ret_state, const struct storage_options *options,
+                             struct err *err)
 {
-    return fs_open_with(ret_state, config, clock, &fs_calls_system, err);
+    return fs_open_with(ret_state, options->config, options->clock, &fs_calls_system, err);
 }
 
 static void fs_close(void *state)
@@ -50,17 +50,29 @@ static void fs_close(void *state)
 struct fs_get {
     int fd;
     off_t offset;
+    int64_t left; /* bytes still to be given; -1: to the end */
 };
 
-static enum err_code fs_get_open(void *state, const char *key, int64_t offset, void **ret_get,
+static enum err_code another_size(struct err *err, const char *operation)
+{
+    return err_set_internal(err, ERR_STORAGE, 0, operation,
+                            "An object has another size than its row says.");
+}
+
+static enum err_code fs_get_open(void *state, const struct storage_wanted *wanted, void **ret_get,
                                  struct err *err)
 {
     struct stat stat;
     struct fs_get *get = calloc(1, sizeof *get);
     if (!get)
         return fs_failed(err, ENOMEM, "get_open");
-    get->offset = offset;
-    enum err_code code = fs_open_object(state, key, &get->fd, &stat, err);
+    get->offset = wanted->offset;
+    get->left = wanted->length;
+    enum err_code code = fs_open_object(state, wanted->key, &get->fd, &stat, err);
+    if (code == ERR_OK && wanted->size >= 0 && stat.st_size != wanted->size) {
+        close(get->fd);
+        code = another_size(err, "get_open");
+    }
     if (code != ERR_OK) {
         free(get);
         return code;
@@ -74,12 +86,18 @@ static enum err_code fs_get_read(void *state, void *target, size_t size, size_t 
 {
     struct fs_get *get = state;
     ssize_t len = 0;
+    if (get->left >= 0 && (int64_t)size > get->left)
+        size = (size_t)get->left;
     do {
         len = pread(get->fd, target, size, get->offset);
     } while (len < 0 && errno == EINTR);
     if (len < 0)
         return fs_failed(err, errno, "read");
+    if (len == 0 && size > 0 && get->left > 0)
+        return another_size(err, "read");
     get->offset += len;
+    if (get->left > 0)
+        get->left -= len;
     *ret_len = (size_t)len;
     return ERR_OK;
 }
@@ -91,28 +109,6 @@ static void fs_get_close(void *state)
         return;
     close(get->fd);
     free(get);
-}
-
-static enum err_code fs_sendfile_path(void *state, const char *key, int64_t expected_size,
-                                      struct buf *ret_path, struct err *err)
-{
-    const struct storage_fs *fs = state;
-    struct stat stat;
-    int fd = -1;
-    enum err_code code = fs_open_object(state, key, &fd, &stat, err);
-    if (code != ERR_OK)
-        return code;
-    close(fd);
-    if (stat.st_size != expected_size)
-        return err_set_internal(err, ERR_STORAGE, 0, "sendfile_path",
-                                "An object has another size than its row says.");
-    buf_reset(ret_path);
-    buf_append_text(ret_path, fs->objects);
-    buf_append_char(ret_path, '/');
-    buf_append_text(ret_path, key);
-    if (ret_path->failed)
-        return err_set_internal(err, ERR_NO_MEMORY, 0, "sendfile_path", "The path does not fit.");
-    return ERR_OK;
 }
 
 static struct storage_stat stat_of(const struct stat *stat)
@@ -133,6 +129,61 @@ static enum err_code fs_stat(void *state, const char *key, struct storage_stat *
     close(fd);
     *ret_stat = stat_of(&stat);
     return ERR_OK;
+}
+
+static enum err_code fs_sendfile_path(void *state, const char *key, int64_t expected_size,
+                                      struct buf *ret_path, struct err *err)
+{
+    const struct storage_fs *fs = state;
+    struct storage_stat stat;
+    enum err_code code = fs_stat(state, key, &stat, err);
+    if (code != ERR_OK)
+        return code;
+    if (stat.size != expected_size)
+        return another_size(err, "sendfile_path");
+    buf_reset(ret_path);
+    buf_append_text(ret_path, fs->objects);
+    buf_append_char(ret_path, '/');
+    buf_append_text(ret_path, key);
+    if (ret_path->failed)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "sendfile_path", "The path does not fit.");
+    return ERR_OK;
+}
+
+/* ---- copying ---- */
+
+static enum err_code copy_bytes(struct fs_get *get, void *put, struct err *err)
+{
+    size_t len = 0;
+    char *buffer = malloc(LIMIT_IO_BUFFER);
+    enum err_code code = buffer ? ERR_OK : fs_failed(err, ENOMEM, "copy");
+    while (code == ERR_OK) {
+        code = fs_get_read(get, buffer, LIMIT_IO_BUFFER, &len, err);
+        if (code != ERR_OK || len == 0)
+            break;
+        code = fs_put_write(put, buffer, len, err);
+    }
+    free(buffer);
+    return code;
+}
+
+static enum err_code fs_copy(void *state, const struct storage_wanted *from, const char *to,
+                             char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    static const unsigned char unused[32];
+    const struct storage_wanted whole = {from->key, from->size, NULL, 0, -1};
+    void *get = NULL;
+    void *put = NULL;
+    enum err_code code = fs_get_open(state, &whole, &get, err);
+    if (code == ERR_OK)
+        code = fs_put_begin(state, to, from->size, &put, err);
+    if (code == ERR_OK)
+        code = copy_bytes(get, put, err);
+    if (code == ERR_OK)
+        code = fs_put_commit(put, unused, ret_tag, err);
+    fs_put_close(put);
+    fs_get_close(get);
+    return code;
 }
 
 /* ---- removing ---- */
@@ -282,6 +333,30 @@ static enum err_code fs_ping(void *state, struct err *err)
     return code == ERR_OK ? fs_put_probe(fs, err) : code;
 }
 
+static const struct storage_uploads uploads = {
+    .begin = fs_put_begin,
+    .set_type = NULL,
+    .write = fs_put_write,
+    .commit = fs_put_commit,
+    .close = fs_put_close,
+    .purge = fs_put_purge,
+};
+
+static const struct storage_downloads downloads = {
+    .open = fs_get_open,
+    .read = fs_get_read,
+    .close = fs_get_close,
+    .sendfile_path = fs_sendfile_path,
+};
+
+static const struct storage_objects objects = {
+    .stat = fs_stat,
+    .copy = fs_copy,
+    .remove = fs_remove,
+    .remove_orphan = fs_remove_orphan,
+    .list = fs_list,
+};
+
 const struct storage_driver storage_fs_driver = {
     .name = "fs",
     .metric_index = 0,
@@ -289,17 +364,9 @@ const struct storage_driver storage_fs_driver = {
     .init = fs_init,
     .open = fs_open,
     .close = fs_close,
-    .put_begin = fs_put_begin,
-    .put_write = fs_put_write,
-    .put_commit = fs_put_commit,
-    .put_close = fs_put_close,
-    .get_open = fs_get_open,
-    .get_read = fs_get_read,
-    .get_close = fs_get_close,
-    .sendfile_path = fs_sendfile_path,
-    .remove = fs_remove,
-    .remove_orphan = fs_remove_orphan,
-    .stat = fs_stat,
-    .list = fs_list,
     .ping = fs_ping,
+    .uploads = &uploads,
+    .downloads = &downloads,
+    .objects = &objects,
+    .presigning = NULL,
 };

@@ -93,7 +93,8 @@ enum err_code fs_check_marker(int objects_fd, struct err *err) ERR_MUST_CHECK;
 
 /* storage_fs_init.c */
 
-enum err_code fs_init(const struct config *config, struct err *err) ERR_MUST_CHECK;
+enum err_code fs_init(const struct config *config, const struct clock *clock, struct err *err)
+    ERR_MUST_CHECK;
 
 /* storage_fs_put.c */
 
@@ -101,8 +102,11 @@ enum err_code fs_put_begin(void *state, const char *key, int64_t size_hint, void
                            struct err *err) ERR_MUST_CHECK;
 enum err_code fs_put_write(void *state, const void *data, size_t len, struct err *err)
     ERR_MUST_CHECK;
-enum err_code fs_put_commit(void *state, struct err *err) ERR_MUST_CHECK;
+enum err_code fs_put_commit(void *state, const unsigned char sha256[32],
+                            char ret_tag[STORAGE_TAG_SIZE], struct err *err) ERR_MUST_CHECK;
 void fs_put_close(void *state);
+enum err_code fs_put_purge(void *state, int64_t before_ms, int *ret_purged, struct err *err)
+    ERR_MUST_CHECK;
 /* Writes a byte where uploads are written, and lets it go. ERR_DISK_FULL like an upload. */
 enum err_code fs_put_probe(struct storage_fs *fs, struct err *err) ERR_MUST_CHECK;
 

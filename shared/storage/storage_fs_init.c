@@ -191,8 +191,9 @@ static enum err_code sync_parent(int data_fd, struct err *err)
     return result == 0 ? ERR_OK : config_failed(err, errno, "fsync", "parent folder");
 }
 
-enum err_code fs_init(const struct config *config, struct err *err)
+enum err_code fs_init(const struct config *config, const struct clock *clock, struct err *err)
 {
+    (void)clock;
     bool made = mkdir(config->data_dir, FS_DIR_MODE) == 0;
     if (!made && errno != EEXIST)
         return config_failed(err, errno, "make folder", config->data_dir);

@@ -190,9 +190,11 @@ static enum err_code publish(struct fs_put *put, struct err *err)
     return ERR_OK;
 }
 
-enum err_code fs_put_commit(void *state, struct err *err)
+enum err_code fs_put_commit(void *state, const unsigned char sha256[32],
+                            char ret_tag[STORAGE_TAG_SIZE], struct err *err)
 {
     struct fs_put *put = state;
+    (void)sha256; /* the kernel tells when a write failed; fsck reads what the disk kept */
     crash_point("put.written");
     if (put->fs->is_durable && put->fs->calls->fsync(put->fd) != 0)
         return fs_failed(err, errno, "fsync");
@@ -205,7 +207,18 @@ enum err_code fs_put_commit(void *state, struct err *err)
     enum err_code code = publish(put, err);
     if (code != ERR_OK)
         unlinkat(put->shard_fd, object_name(put), 0);
+    else
+        ret_tag[0] = '\0';
     return code;
+}
+
+enum err_code fs_put_purge(void *state, int64_t before_ms, int *ret_purged, struct err *err)
+{
+    (void)state;
+    (void)before_ms;
+    (void)err;
+    *ret_purged = 0; /* what a dead put leaves has no name, or is swept by the listing */
+    return ERR_OK;
 }
 
 void fs_put_close(void *state)

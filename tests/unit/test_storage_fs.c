@@ -47,6 +47,21 @@ static void write_text(const struct config *config, const char *rest, const char
     fclose(file);
 }
 
+/* fs does not look at the hash. */
+static enum err_code commit(struct storage_put *handle, struct err *err)
+{
+    static const unsigned char sha256[32];
+    char tag[STORAGE_TAG_SIZE];
+    return storage_put_commit(handle, sha256, tag, err);
+}
+
+static enum err_code open_get(struct storage *storage, const char *key,
+                              struct storage_get **ret_get, struct err *err)
+{
+    const struct storage_wanted whole = {key, -1, NULL, 0, -1};
+    return storage_get_open(storage, &whole, ret_get, err);
+}
+
 static enum err_code put(struct storage *storage, const char *key, const char *text)
 {
     struct err err;
@@ -55,7 +70,7 @@ static enum err_code put(struct storage *storage, const char *key, const char *t
     if (code == ERR_OK)
         code = storage_put_write(handle, text, strlen(text), &err);
     if (code == ERR_OK)
-        code = storage_put_commit(handle, &err);
+        code = commit(handle, &err);
     storage_put_close(handle);
     return code;
 }
@@ -90,8 +105,7 @@ static void check_away(struct storage *storage, const char *label)
     buf_init(&path, 4096);
     CHECK_ERR_ROW(label, storage_put_begin(storage, KEY, 1, &handle, &err), ERR_STORAGE_UNAVAILABLE,
                   &err);
-    CHECK_ERR_ROW(label, storage_get_open(storage, KEY, 0, &reader, &err), ERR_STORAGE_UNAVAILABLE,
-                  &err);
+    CHECK_ERR_ROW(label, open_get(storage, KEY, &reader, &err), ERR_STORAGE_UNAVAILABLE, &err);
     CHECK_ERR_ROW(label, storage_sendfile_path(storage, KEY, 1, &path, &err),
                   ERR_STORAGE_UNAVAILABLE, &err);
     CHECK_ERR_ROW(label, storage_stat_object(storage, KEY, &stat, &err), ERR_STORAGE_UNAVAILABLE,
@@ -114,7 +128,7 @@ TEST(storage_fs, init_makes_the_layout_whatever_the_umask_is)
     snprintf(path, sizeof path, "%s/data", check_temp_dir());
     store_config(&config, path);
     mode_t mask = umask(0777);
-    CHECK_ERR(storage_init(&config, &err), ERR_OK, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_OK, &err);
     umask(mask);
     CHECK_INT(mode_of(&config, ""), 0750);
     CHECK_INT(mode_of(&config, "objects"), 0750);
@@ -123,7 +137,7 @@ TEST(storage_fs, init_makes_the_layout_whatever_the_umask_is)
     CHECK_INT(mode_of(&config, "db"), 0700);
     CHECK_INT(mode_of(&config, "log"), 0750);
     CHECK_INT(mode_of(&config, FS_MARKER), 0640);
-    CHECK_ERR(storage_init(&config, &err), ERR_EXISTS, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_EXISTS, &err);
     struct storage *storage = open_storage(&config);
     mask = umask(0777);
     CHECK_INT(put(storage, KEY, "x"), ERR_OK);
@@ -140,13 +154,13 @@ TEST(storage_fs, init_takes_an_empty_folder_and_an_unfinished_one)
     store_config(&config, check_temp_dir());
     path_in(&config, "lost+found", path);
     CHECK_INT(mkdir(path, 0700), 0);
-    CHECK_ERR(storage_init(&config, &err), ERR_OK, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_OK, &err);
     /* As a crash before the marker leaves it. */
     path_in(&config, FS_MARKER, path);
     CHECK_INT(unlink(path), 0);
     write_text(&config, FS_MARKER_TEMP, "cof");
-    CHECK_ERR(storage_init(&config, &err), ERR_OK, &err);
-    CHECK_ERR(storage_init(&config, &err), ERR_EXISTS, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_OK, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_EXISTS, &err);
 }
 
 TEST(storage_fs, init_refuses_what_is_not_its_own)
@@ -158,11 +172,11 @@ TEST(storage_fs, init_refuses_what_is_not_its_own)
         struct err err;
         char path[2048];
         store_config(&config, check_temp_dir());
-        CHECK_ERR_ROW(files[i], storage_init(&config, &err), ERR_OK, &err);
+        CHECK_ERR_ROW(files[i], storage_init(&config, &clock_system, &err), ERR_OK, &err);
         write_text(&config, files[i], "x");
         path_in(&config, FS_MARKER, path);
         unlink(path);
-        CHECK_ERR_ROW(files[i], storage_init(&config, &err), ERR_CONFIG, &err);
+        CHECK_ERR_ROW(files[i], storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
         CHECK_ROW(files[i], exists(&config, files[i]) && !exists(&config, FS_MARKER));
     }
 }
@@ -174,24 +188,24 @@ TEST(storage_fs, init_refuses_a_damaged_store)
     char path[2048];
     char moved[2048];
     store_config(&config, check_temp_dir());
-    CHECK_ERR(storage_init(&config, &err), ERR_OK, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_OK, &err);
     path_in(&config, "objects/7f", path);
     CHECK_INT(rmdir(path), 0);
-    CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
     CHECK(!exists(&config, "objects/7f"));
     CHECK_INT(mkdir(path, 0700), 0);
     path_in(&config, "objects", path);
     path_in(&config, "elsewhere", moved);
     CHECK_INT(rename(path, moved), 0);
     CHECK_INT(symlink("elsewhere", path), 0);
-    CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
     struct storage *storage = open_storage(&config);
     check_away(storage, "objects is a symbolic link");
     storage_close(storage);
     write_text(&config, FS_MARKER, "coffer 2\n");
-    CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
     store_config(&config, "/nowhere/at/all");
-    CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
 }
 
 /* ---- a store that moves ---- */
@@ -211,7 +225,7 @@ static bool make_nested(struct config *config)
     char path[2048];
     snprintf(path, sizeof path, "%s/data", check_temp_dir());
     store_config(config, path);
-    return storage_init(config, &err) == ERR_OK;
+    return storage_init(config, &clock_system, &err) == ERR_OK;
 }
 
 TEST(storage_fs, a_vanished_store_is_never_made_anew_and_comes_back)
@@ -264,7 +278,7 @@ TEST(storage_fs, an_upload_into_a_folder_that_was_moved_is_not_acknowledged)
     CHECK_ERR(storage_put_begin(storage, KEY, 1, &handle, &err), ERR_OK, &err);
     rename_in(&config, "", ".away");
     CHECK_ERR(storage_put_write(handle, "x", 1, &err), ERR_OK, &err);
-    CHECK_ERR(storage_put_commit(handle, &err), ERR_STORAGE_UNAVAILABLE, &err);
+    CHECK_ERR(commit(handle, &err), ERR_STORAGE_UNAVAILABLE, &err);
     storage_put_close(handle);
     rename_in(&config, ".away", "");
     CHECK(!exists(&config, "objects/" KEY));
@@ -286,8 +300,7 @@ TEST(storage_fs, symbolic_links_are_never_followed)
     /* an object that is a link */
     path_in(&config, "objects/ab/link", path);
     CHECK_INT(symlink("0123456789abcdef0123456789abcdef", path), 0);
-    CHECK_ERR(storage_get_open(storage, "ab/link", 0, &reader, &err), ERR_STORAGE_UNAVAILABLE,
-              &err);
+    CHECK_ERR(open_get(storage, "ab/link", &reader, &err), ERR_STORAGE_UNAVAILABLE, &err);
     /* a shard that is one */
     path_in(&config, "objects/cd", path);
     CHECK(rmdir(path) == 0 && symlink(outside, path) == 0);
@@ -295,8 +308,7 @@ TEST(storage_fs, symbolic_links_are_never_followed)
     snprintf(path, sizeof path, "%s/secret", outside);
     FILE *file = fopen(path, "w");
     CHECK(file != NULL && fclose(file) == 0);
-    CHECK_ERR(storage_get_open(storage, "cd/secret", 0, &reader, &err), ERR_STORAGE_UNAVAILABLE,
-              &err);
+    CHECK_ERR(open_get(storage, "cd/secret", &reader, &err), ERR_STORAGE_UNAVAILABLE, &err);
     CHECK_ERR(storage_remove(storage, "cd/secret", &err), ERR_STORAGE_UNAVAILABLE, &err);
     CHECK_INT(access(path, F_OK), 0);
     CHECK(reader == NULL);
@@ -428,11 +440,11 @@ TEST(storage_fs, each_operation_is_observed_once)
               ERR_OK, &err);
     CHECK_INT(put(storage, KEY, "bytes"), ERR_OK);
     CHECK_INT(put(storage, KEY, "bytes"), ERR_EXISTS);
-    CHECK_ERR(storage_get_open(storage, KEY, 0, &reader, &err), ERR_OK, &err);
+    CHECK_ERR(open_get(storage, KEY, &reader, &err), ERR_OK, &err);
     for (int i = 0; i < 3; i++)
         CHECK_ERR(storage_get_read(reader, back, 2, &len, &err), ERR_OK, &err);
     storage_get_close(reader);
-    CHECK_ERR(storage_get_open(storage, "cd/none", 0, &reader, &err), ERR_NOT_FOUND, &err);
+    CHECK_ERR(open_get(storage, "cd/none", &reader, &err), ERR_NOT_FOUND, &err);
     CHECK_ERR(storage_remove(storage, KEY, &err), ERR_OK, &err);
     CHECK_ERR(storage_ping(storage, &err), ERR_OK, &err);
     CHECK_INT(observed.count[STORAGE_PUT], 2);
@@ -451,6 +463,6 @@ TEST(storage_fs, an_unknown_driver_is_a_fault_of_the_settings)
     store_config(&config, "/nowhere");
     snprintf(config.storage_driver, sizeof config.storage_driver, "tape");
     CHECK_ERR(storage_open(&storage, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
-    CHECK_ERR(storage_init(&config, &err), ERR_CONFIG, &err);
+    CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
     CHECK(storage == NULL);
 }

@@ -74,8 +74,8 @@ static int faulty_fstatvfs(int fd, struct statvfs *ret_stat)
     return result;
 }
 
-static enum err_code open_faulty(void **ret_state, const struct config *config,
-                                 const struct clock *clock, struct err *err)
+static enum err_code open_faulty(void **ret_state, const struct storage_options *options,
+                                 struct err *err)
 {
     static struct fs_calls calls;
     calls = fs_calls_system;
@@ -83,7 +83,7 @@ static enum err_code open_faulty(void **ret_state, const struct config *config,
     calls.fsync = faulty_fsync;
     calls.link = faulty_link;
     calls.fstatvfs = faulty_fstatvfs;
-    return fs_open_with(ret_state, config, clock, &calls, err);
+    return fs_open_with(ret_state, options->config, options->clock, &calls, err);
 }
 
 static bool open_with_faults(struct config *config, struct storage **ret_storage)
@@ -97,6 +97,14 @@ static bool open_with_faults(struct config *config, struct storage **ret_storage
            storage_open_driver(ret_storage, &driver, config, &clock_system, &err) == ERR_OK;
 }
 
+/* fs does not look at the hash. */
+static enum err_code commit(struct storage_put *handle, struct err *err)
+{
+    static const unsigned char sha256[32];
+    char tag[STORAGE_TAG_SIZE];
+    return storage_put_commit(handle, sha256, tag, err);
+}
+
 static enum err_code put(struct storage *storage, size_t len, struct err *err)
 {
     struct storage_put *handle = NULL;
@@ -105,7 +113,7 @@ static enum err_code put(struct storage *storage, size_t len, struct err *err)
     if (code == ERR_OK)
         code = storage_put_write(handle, data, len, err);
     if (code == ERR_OK)
-        code = storage_put_commit(handle, err);
+        code = commit(handle, err);
     storage_put_close(handle);
     free(data);
     return code;
@@ -272,8 +280,7 @@ static int die_holding(const struct config *config)
         struct storage_put *handle = NULL;
         if (storage_open(&storage, config, &clock_system, NULL, &err) == ERR_OK &&
             storage_put_begin(storage, KEY, 1, &handle, &err) == ERR_OK &&
-            storage_put_write(handle, "x", 1, &err) == ERR_OK &&
-            storage_put_commit(handle, &err) == ERR_OK)
+            storage_put_write(handle, "x", 1, &err) == ERR_OK && commit(handle, &err) == ERR_OK)
             raise(SIGKILL);
         _exit(1);
     }

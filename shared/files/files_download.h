@@ -1,0 +1,45 @@
+/*
+ * Download: the bytes of a file where the gateway can't send them itself, read from the store piece
+ * by piece in constant memory. What the store returns is checked before its last byte leaves: size
+ * and tag when it is opened, the SHA-256 when the whole file is read. A small file is read and
+ * checked whole before anything is answered. Used by one thread.
+ */
+#ifndef COFFER_FILES_FILES_DOWNLOAD_H
+#define COFFER_FILES_FILES_DOWNLOAD_H
+
+#include "base/source.h"
+#include "files/files.h"
+
+struct download;
+
+/* How the bytes of files reach the client. */
+enum download_way {
+    DOWNLOAD_BY_GATEWAY,  /* files_locate says which file it sends */
+    DOWNLOAD_BY_STREAM,   /* files_download_open */
+    DOWNLOAD_BY_REDIRECT, /* files_download_url says where the client goes */
+};
+
+enum download_way files_download_way(const struct files *files);
+
+/* `length` bytes from `offset`. ERR_NOT_FOUND when it was deleted meanwhile, ERR_INTERNAL when the
+ * bytes of a live row are missing or quarantined (I2), ERR_STORAGE when they are not what the row
+ * says, and what the store says. Caller frees with files_download_close. */
+enum err_code files_download_open(const struct files *files, const struct file *file,
+                                  int64_t offset, int64_t length, struct download **ret_download,
+                                  struct err *err) ERR_MUST_CHECK;
+/* The bytes; borrowed until close. ERR_STORAGE in place of the last piece when they are wrong. */
+struct source *files_download_source(struct download *download);
+/* NULL is allowed. */
+void files_download_close(struct download *download);
+
+/* Are the bytes there with the right size and tag? Errors as files_download_open. */
+enum err_code files_download_probe(const struct files *files, const struct file *file,
+                                   struct err *err) ERR_MUST_CHECK;
+
+#define DOWNLOAD_URL_SECONDS 60
+/* A URL of the store that gives the file as an attachment for DOWNLOAD_URL_SECONDS; nobody is asked
+ * whether the bytes are there. */
+enum err_code files_download_url(const struct files *files, const struct file *file,
+                                 struct buf *ret_url, struct err *err) ERR_MUST_CHECK;
+
+#endif

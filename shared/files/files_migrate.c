@@ -1,0 +1,233 @@
+#include "files/files_migrate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "files/files_remove.h"
+#include "files/migrate_file.h"
+#include "files/migrate_jobs.h"
+
+void migration_count(struct migration *migration, int64_t *member, int64_t amount)
+{
+    const struct migrate_options *options = migration->options;
+    pthread_mutex_lock(&migration->mutex);
+    *member += amount;
+    if (options->progress)
+        options->progress(options->context, migration->result);
+    pthread_mutex_unlock(&migration->mutex);
+}
+
+void migration_report(struct migration *migration, enum migrate_kind kind, const struct file *row,
+                      const char *text)
+{
+    const struct migrate_finding finding = {kind, row->id, row->key, text};
+    struct migrate_result *result = migration->result;
+    int64_t *const members[] = {
+        [MIGRATE_FAILED] = &result->failed,
+        [MIGRATE_DAMAGED] = &result->damaged,
+        [MIGRATE_NEWER] = &result->newer,
+        [MIGRATE_EXTRA] = &result->extra,
+    };
+    pthread_mutex_lock(&migration->mutex);
+    ++*members[kind];
+    migration->options->found(migration->options->context, &finding);
+    pthread_mutex_unlock(&migration->mutex);
+}
+
+enum err_code migration_check_stop(const struct migration *migration, struct err *err)
+{
+    const atomic_bool *stop = migration->options->stop;
+    if (!stop || !atomic_load(stop))
+        return ERR_OK;
+    return err_set(err, ERR_CLIENT_GONE, "migrate", "It was stopped.");
+}
+
+/* A row on the feeding thread's way from a scan to the jobs. */
+struct feed {
+    struct migration *migration;
+    struct migrate_jobs *jobs;
+    int64_t now_ms;
+};
+
+static bool is_live(const struct file *row, int64_t now_ms)
+{
+    return row->status != FILE_DELETED && (row->expires_ms == 0 || row->expires_ms > now_ms);
+}
+
+/* ---- counting ---- */
+
+static enum err_code count_row(void *context, const struct file *row, struct err *err)
+{
+    const struct feed *feed = context;
+    struct migrate_result *result = feed->migration->result;
+    if (is_live(row, feed->now_ms)) {
+        result->total_files++;
+        result->total_bytes += row->size;
+    }
+    return migration_check_stop(feed->migration, err);
+}
+
+static enum err_code count_all(struct migration *migration, struct err *err)
+{
+    const struct files *source = migration->options->source;
+    struct feed feed = {migration, NULL, clock_wall_ms(source->clock)};
+    return metadata_scan(source->metadata, count_row, &feed, err);
+}
+
+/* ---- tokens ---- */
+
+/* A token that was revoked in the source since it was copied is revoked in the target. */
+static enum err_code follow_token(struct migration *migration, const struct token *token,
+                                  struct err *err)
+{
+    struct metadata *target = migration->options->target->metadata;
+    struct token known;
+    enum err_code code = metadata_token_get(target, token->id, &known, err);
+    if (code != ERR_OK || !token->revoked_ms || known.revoked_ms)
+        return code;
+    if (!migration->options->dry_run)
+        code = metadata_token_revoke(target, token->id, token->revoked_ms, err);
+    if (code == ERR_OK)
+        migration_count(migration, &migration->result->tokens, 1);
+    return code;
+}
+
+static enum err_code copy_token(void *context, const struct token *token, struct err *err)
+{
+    struct migration *migration = context;
+    const struct migrate_options *options = migration->options;
+    enum err_code code = migration_check_stop(migration, err);
+    if (code != ERR_OK)
+        return code;
+    if (!options->target_is_empty) {
+        code = follow_token(migration, token, err);
+        if (code != ERR_NOT_FOUND)
+            return code;
+    }
+    code = options->dry_run ? ERR_OK : metadata_token_insert(options->target->metadata, token, err);
+    if (code == ERR_OK)
+        migration_count(migration, &migration->result->tokens, 1);
+    return code;
+}
+
+/* ---- files ---- */
+
+static enum err_code feed_row(void *context, const struct file *row, struct err *err)
+{
+    const struct feed *feed = context;
+    struct migration *migration = feed->migration;
+    enum err_code code = migration_check_stop(migration, err);
+    if (code != ERR_OK || !is_live(row, feed->now_ms))
+        return code;
+    if (row->status == FILE_DAMAGED)
+        migration_report(migration, MIGRATE_DAMAGED, row,
+                         migration->options->include_damaged
+                             ? "quarantined in the source, and so in the target"
+                             : "quarantined in the source and left out");
+    if (row->status == FILE_DAMAGED && !migration->options->include_damaged) {
+        migration_count(migration, &migration->result->files, 1);
+        migration_count(migration, &migration->result->bytes, row->size);
+        return ERR_OK;
+    }
+    return migrate_jobs_add(feed->jobs, row, err);
+}
+
+/* Scans one side's rows and gives them to jobs. */
+static enum err_code run_jobs(struct migration *migration, const struct files *scanned,
+                              file_callback *feeder, migrate_job *job, struct err *err)
+{
+    struct feed feed = {migration, NULL, clock_wall_ms(scanned->clock)};
+    enum err_code code =
+        migrate_jobs_open(&feed.jobs, migration->options->jobs, job, migration, err);
+    if (code == ERR_OK)
+        code = metadata_scan(scanned->metadata, feeder, &feed, err);
+    return migrate_jobs_close(feed.jobs, code, err);
+}
+
+/* ---- what the source doesn't have ---- */
+
+/* Objects that both sides read stay: they are the source's to remove. */
+static enum err_code prune(const struct migrate_options *options, const struct file *row,
+                           bool *ret_pruned, struct err *err)
+{
+    const char *id = row->id;
+    enum err_code result = ERR_OK;
+    const struct file_marking marking = {.ids = &id,
+                                         .expected_versions = &row->version,
+                                         .count = 1,
+                                         .now_ms = clock_wall_ms(options->target->clock),
+                                         .results = &result};
+    enum err_code code = metadata_file_mark_deleted(options->target->metadata, &marking, err);
+    if (code != ERR_OK || result != ERR_OK)
+        return code;
+    *ret_pruned = true;
+    if (!options->is_same_storage)
+        return files_remove_marked(options->target, row->id, row->key, err);
+    code = metadata_file_remove(options->target->metadata, row->id, err);
+    return code == ERR_NOT_FOUND ? ERR_OK : code;
+}
+
+static enum err_code judge_extra(void *context, const struct file *row, struct err *err)
+{
+    struct migration *migration = context;
+    const struct migrate_options *options = migration->options;
+    struct file unused;
+    bool pruned = false;
+    enum err_code code = migration_check_stop(migration, err);
+    if (code == ERR_OK)
+        code = metadata_file_get(options->source->metadata, row->id,
+                                 clock_wall_ms(options->source->clock), &unused, err);
+    if (code != ERR_NOT_FOUND)
+        return code;
+    code = options->prune && !options->dry_run ? prune(options, row, &pruned, err) : ERR_OK;
+    if (code != ERR_OK)
+        return code;
+    migration_report(migration, MIGRATE_EXTRA, row,
+                     pruned ? "the source does not have it: removed from the target"
+                            : "the source does not have it");
+    if (pruned)
+        migration_count(migration, &migration->result->pruned, 1);
+    return ERR_OK;
+}
+
+static enum err_code feed_known(void *context, const struct file *row, struct err *err)
+{
+    const struct feed *feed = context;
+    return is_live(row, feed->now_ms) ? migrate_jobs_add(feed->jobs, row, err) : ERR_OK;
+}
+
+/* ---- all of it ---- */
+
+static enum err_code check_prune(const struct migration *migration, struct err *err)
+{
+    if (!migration->options->prune || migration->result->total_files > 0)
+        return ERR_OK;
+    return err_set(err, ERR_CONFIG, "migrate",
+                   "the source has no files, so --prune would empty the target");
+}
+
+static enum err_code migrate(struct migration *migration, struct err *err)
+{
+    const struct migrate_options *options = migration->options;
+    enum err_code code = count_all(migration, err);
+    if (code == ERR_OK)
+        code = check_prune(migration, err);
+    if (code == ERR_OK && !options->is_same_metadata)
+        code = metadata_token_list(options->source->metadata, copy_token, migration, err);
+    if (code == ERR_OK)
+        code = run_jobs(migration, options->source, feed_row, migrate_file, err);
+    if (code == ERR_OK && !options->is_same_metadata && !options->target_is_empty)
+        code = run_jobs(migration, options->target, feed_known, judge_extra, err);
+    return code;
+}
+
+enum err_code files_migrate(const struct migrate_options *options,
+                            struct migrate_result *ret_result, struct err *err)
+{
+    struct migration migration = {.options = options, .result = ret_result};
+    *ret_result = (struct migrate_result){0};
+    pthread_mutex_init(&migration.mutex, NULL);
+    enum err_code code = migrate(&migration, err);
+    pthread_mutex_destroy(&migration.mutex);
+    return code;
+}
