@@ -1,29 +1,9 @@
 /* /live, /ready, /health and their /api/health aliases, and the gateway's error pages (API.md,
  * "Operations" and "Every answer"). */
+#include "app/health.h"
 #include "app/app.h"
 #include "http/jsonio.h"
 #include "http/problem.h"
-#include "storage/storage.h"
-
-struct check {
-    enum err_code code;
-    struct err err;
-    int64_t latency_ms;
-};
-
-static void check_storage(const struct app_ctx *ctx, struct check *check)
-{
-    int64_t started_ns = clock_steady_ns(ctx->files->clock);
-    check->code = storage_ping(ctx->files->storage, &check->err);
-    check->latency_ms = (clock_steady_ns(ctx->files->clock) - started_ns) / 1000000;
-}
-
-static void check_metadata(const struct app_ctx *ctx, struct check *check)
-{
-    int64_t started_ns = clock_steady_ns(ctx->files->clock);
-    check->code = metadata_ping(ctx->files->metadata, &check->err);
-    check->latency_ms = (clock_steady_ns(ctx->files->clock) - started_ns) / 1000000;
-}
 
 static void answer_status(struct app_ctx *ctx, int status, const char *text)
 {
@@ -43,43 +23,52 @@ static enum err_code get_live(struct app_ctx *ctx, struct err *err)
 
 static enum err_code get_ready(struct app_ctx *ctx, struct err *err)
 {
-    enum err_code code = storage_ping(ctx->files->storage, err);
-    if (code == ERR_OK)
-        code = metadata_ping(ctx->files->metadata, err);
-    if (code == ERR_OK)
+    struct health_result results[HEALTH_PARTS];
+    for (int part = 0; part < HEALTH_PARTS; part++)
+        health_check(ctx->health, (enum health_part)part, &results[part]);
+    const struct health_result *bad = results[HEALTH_STORAGE].code != ERR_OK
+                                          ? &results[HEALTH_STORAGE]
+                                          : &results[HEALTH_METADATA];
+    if (bad->code == ERR_OK) {
         answer_status(ctx, 200, "ok");
+        return ERR_OK;
+    }
+    *err = bad->err;
     /* Whatever is wrong, "not ready" is 503. */
-    else if (err_info(code)->status != 503)
-        code = err->code = ERR_STORAGE_UNAVAILABLE;
-    return code;
+    err->code = bad == results ? ERR_STORAGE_UNAVAILABLE : ERR_METADATA_UNAVAILABLE;
+    return err->code;
 }
 
-static void write_check(struct buf *out, const char *name, const struct check *check)
+static void write_check(struct buf *out, const char *name, const struct health_result *check,
+                        bool with_detail)
 {
     jsonw_begin_object(out, name);
     jsonw_string(out, "status", check->code == ERR_OK ? STR("ok") : STR("down"));
     jsonw_int(out, "latencyMs", check->latency_ms);
+    if (with_detail && check->code != ERR_OK)
+        jsonw_string(out, "detail", str_of(check->err.message));
     jsonw_end_object(out);
 }
 
 static enum err_code get_health(struct app_ctx *ctx, struct err *err)
 {
-    struct check storage;
-    struct check metadata;
+    struct health_result storage;
+    struct health_result metadata;
     struct buf *out = &ctx->response.body;
     (void)err;
-    check_storage(ctx, &storage);
-    check_metadata(ctx, &metadata);
+    health_check(ctx->health, HEALTH_STORAGE, &storage);
+    health_check(ctx->health, HEALTH_METADATA, &metadata);
     /* Without metadata nothing can be served; without storage lists and metadata still can. */
     bool down = metadata.code != ERR_OK;
     bool degraded = storage.code != ERR_OK;
+    bool with_detail = (down || degraded) && app_is_operator(ctx);
     jsonw_begin_object(out, NULL);
     jsonw_string(out, "status", down ? STR("down") : degraded ? STR("degraded") : STR("ok"));
     jsonw_string(out, "version", STR(COFFER_VERSION));
     jsonw_int(out, "uptimeSeconds", app_uptime_seconds(ctx));
     jsonw_begin_object(out, "checks");
-    write_check(out, "storage", &storage);
-    write_check(out, "metadata", &metadata);
+    write_check(out, "storage", &storage, with_detail);
+    write_check(out, "metadata", &metadata, with_detail);
     jsonw_end_object(out);
     jsonw_end_object(out);
     app_answer_json(ctx, down ? 503 : 200);
@@ -109,7 +98,7 @@ static const struct endpoint endpoints[] = {
 static const struct app health_app = {
     .name = "health",
     .workers = APP_WORKERS_OTHER,
-    .short_requests = true,
+    .checks_health = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

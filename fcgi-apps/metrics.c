@@ -2,21 +2,14 @@
  * segment. */
 #include "observe/metrics.h"
 #include "app/app.h"
-#include "base/address.h"
 
 #define METRICS_MAX (8 * 1024 * 1024)
 
 static enum err_code authorize(const struct app_ctx *ctx, struct err *err)
 {
-    const struct config *config = ctx->files->config;
-    /* AUTH_MODE=none makes everyone an admin, but nobody shows a token. */
-    bool admin_token = config->auth_mode != AUTH_MODE_NONE && principal_is_admin(&ctx->principal);
-    if (admin_token || address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
+    if (app_is_operator(ctx))
         return ERR_OK;
-    if (ctx->principal.anonymous)
-        return err_set(err, ERR_UNAUTHORIZED, "metrics",
-                       "Metrics are for addresses in METRICS_ALLOW and admin tokens.");
-    return err_set(err, ERR_FORBIDDEN, "metrics",
+    return err_set(err, ctx->principal.anonymous ? ERR_UNAUTHORIZED : ERR_FORBIDDEN, "metrics",
                    "Metrics are for addresses in METRICS_ALLOW and admin tokens.");
 }
 

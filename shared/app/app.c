@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/health.h"
 #include "app/serve.h"
 #include "app/sweeper.h"
 #include "app/workers.h"
@@ -28,6 +29,7 @@ struct process {
     struct service service;
     struct workers *workers;
     struct sweeper *sweeper;
+    struct health *health;
 };
 
 static unsigned outcome_of(enum err_code code)
@@ -163,6 +165,10 @@ static enum err_code open_process(struct process *process, struct err *err)
     enum err_code code = open_observers(process, err);
     if (code == ERR_OK)
         code = open_drivers(process, err);
+    if (code == ERR_OK && process->app->checks_health)
+        code =
+            health_open(&process->health, process->storage, process->metadata, &clock_system, err);
+    process->service.health = process->health;
     if (code == ERR_OK && has_sweeper(process)) /* before the workers, who wake it */
         code = sweeper_open(&process->sweeper, &process->service, err);
     if (code == ERR_OK)
@@ -175,6 +181,7 @@ static void close_process(struct process *process)
 {
     workers_close(process->workers);
     sweeper_close(process->sweeper);
+    health_close(process->health);
     step_pool_close(process->step_pool);
     metadata_close(process->metadata);
     storage_close(process->storage);

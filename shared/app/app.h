@@ -20,11 +20,13 @@
 #include "observe/trace.h"
 
 struct app;
+struct health; /* app/health.h */
 
 struct app_ctx {
     const struct app *app;
     const struct files *files; /* config, clock, storage, metadata, metrics */
     struct log *log;
+    struct health *health; /* only where app->checks_health */
     struct request request;
     struct response response;
     struct trace trace;
@@ -61,6 +63,7 @@ struct app {
     bool short_requests; /* no handler waits for a client or a sync: workers take turns */
     bool takes_uploads;  /* has a step pool, reads bodies in large steps */
     bool sweeps;         /* runs the periodic sweep */
+    bool checks_health;  /* ctx->health is there */
     const struct endpoint *endpoints;
     size_t endpoint_count;
 };
@@ -68,6 +71,10 @@ struct app {
 /* Runs the program on the listening socket on descriptor 0 until SIGTERM. Returns the exit code:
  * 0 after a clean stop, 2 when it could not start (one clear line on standard error). */
 int app_run(const struct app *app);
+
+/* May the caller see what is for operators: an address in METRICS_ALLOW, or an admin's token? Where
+ * the endpoint read no credentials, they are read now. */
+bool app_is_operator(const struct app_ctx *ctx);
 
 /* Whole seconds since the program started. */
 int64_t app_uptime_seconds(const struct app_ctx *ctx);

@@ -4,6 +4,7 @@
 
 #include "access/origin.h"
 #include "app/request_log.h"
+#include "base/address.h"
 #include "http/problem.h"
 #include "observe/metrics.h"
 
@@ -43,15 +44,32 @@ static enum err_code check_method(const struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
-static enum err_code authenticate(struct app_ctx *ctx, struct err *err)
+static enum err_code read_credentials(const struct app_ctx *ctx, struct principal *ret_principal,
+                                      struct err *err)
 {
     struct str authorization;
-    struct metrics *metrics = ctx->files->metrics;
     const struct authority authority = {ctx->files->config, ctx->files->metadata,
                                         ctx->files->clock};
     bool given = request_header(&ctx->request, "AUTHORIZATION", &authorization);
-    enum err_code code =
-        principal_authenticate(&authority, given ? &authorization : NULL, &ctx->principal, err);
+    return principal_authenticate(&authority, given ? &authorization : NULL, ret_principal, err);
+}
+
+bool app_is_operator(const struct app_ctx *ctx)
+{
+    struct principal principal;
+    struct err err;
+    const struct config *config = ctx->files->config;
+    if (address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
+        return true;
+    /* AUTH_MODE=none makes everyone an admin, but nobody shows a token. */
+    return config->auth_mode != AUTH_MODE_NONE &&
+           read_credentials(ctx, &principal, &err) == ERR_OK && principal_is_admin(&principal);
+}
+
+static enum err_code authenticate(struct app_ctx *ctx, struct err *err)
+{
+    struct metrics *metrics = ctx->files->metrics;
+    enum err_code code = read_credentials(ctx, &ctx->principal, err);
     unsigned outcome = code != ERR_OK             ? AUTH_REJECTED
                        : ctx->principal.anonymous ? AUTH_ANONYMOUS
                                                   : AUTH_ACCEPTED;
@@ -222,6 +240,7 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
     *ctx = (struct app_ctx){.app = service->app,
                             .files = &service->files,
                             .log = service->log,
+                            .health = service->health,
                             .started_ns = clock_steady_ns(service->files.clock),
                             .process_started_ns = service->started_ns};
     response_init(&ctx->response);

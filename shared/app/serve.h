@@ -13,8 +13,9 @@ struct service {
     const struct app *app;
     struct log *log;
     struct files files;
-    bool takes_turns;   /* requests are short and wait for nobody: workers take turns */
-    int64_t started_ns; /* steady time */
+    struct health *health; /* or NULL */
+    bool takes_turns;      /* requests are short and wait for nobody: workers take turns */
+    int64_t started_ns;    /* steady time */
 };
 
 /* Serves the request that `fcgi` has accepted. */
