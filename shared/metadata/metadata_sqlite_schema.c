@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "metadata/metadata_sqlite.h"
@@ -266,16 +267,31 @@ static enum err_code init_locked(const struct init *init, struct err *err)
     return code == ERR_OK ? write_marker(init, err) : code;
 }
 
+/* Where the bytes are kept elsewhere, nobody else makes these folders. */
+static enum err_code make_folders(const struct config *config, struct err *err)
+{
+    char folder[SQLITE_PATH_SIZE];
+    snprintf(folder, sizeof folder, "%s/" SQLITE_FOLDER, config->data_dir);
+    if (mkdir(config->data_dir, 0750) != 0 && errno != EEXIST)
+        return init_failed(err, errno, "make DATA_DIR");
+    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
+        return init_failed(err, errno, "make folder");
+    return ERR_OK;
+}
+
 enum err_code sqlite_init(const struct config *config, const struct clock *clock, struct err *err)
 {
+    enum err_code code = make_folders(config, err);
+    if (code != ERR_OK)
+        return code;
     struct init init = {.clock = clock, .busy_timeout_ms = config->sqlite_busy_timeout_ms};
     snprintf(init.path, sizeof init.path, "%s/" SQLITE_FILE, config->data_dir);
     snprintf(init.path_new, sizeof init.path_new, "%s/" SQLITE_FILE NEW_SUFFIX, config->data_dir);
     init.data_fd = open(config->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (init.data_fd < 0)
         return init_failed(err, errno, "open DATA_DIR");
-    enum err_code code = flock(init.data_fd, LOCK_EX) == 0 ? init_locked(&init, err)
-                                                           : init_failed(err, errno, "flock");
+    code = flock(init.data_fd, LOCK_EX) == 0 ? init_locked(&init, err)
+                                             : init_failed(err, errno, "flock");
     close(init.data_fd);
     return code;
 }

@@ -73,7 +73,7 @@ TEST(metadata_sqlite, a_lost_database_is_never_replaced_by_an_empty_one)
     path_of(&config, SQLITE_FOLDER, path);
     CHECK_INT(rmdir(path), 0);
     CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_CONFIG, &err);
-    store_config(&config, "/nowhere");
+    store_config(&config, "/nowhere/data");
     CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_CONFIG, &err);
 }
 
@@ -288,10 +288,24 @@ TEST(metadata_sqlite, each_call_is_observed)
     CHECK_INT(observed.count[METADATA_FILE_REMOVE], 1);
     CHECK_INT(observed.count[METADATA_PING], 1);
     CHECK_INT(observed.failed, 1);
-    CHECK_TEXT(metadata_driver_name(metadata), "sqlite");
+    CHECK(!metadata_waits(metadata));
     metadata_close(metadata);
     metadata = NULL;
     snprintf(config.metadata_driver, sizeof config.metadata_driver, "paper");
     CHECK_ERR(metadata_open(&metadata, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
     CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_CONFIG, &err);
+}
+
+TEST(metadata_sqlite, init_makes_its_own_folders)
+{
+    struct config config;
+    struct err err;
+    struct metadata *metadata = NULL;
+    char data_dir[512];
+    snprintf(data_dir, sizeof data_dir, "%s/elsewhere", check_temp_dir());
+    store_config(&config, data_dir);
+    CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_OK, &err);
+    CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_EXISTS, &err);
+    CHECK_ERR(metadata_open(&metadata, &config, &clock_system, NULL, &err), ERR_OK, &err);
+    metadata_close(metadata);
 }
