@@ -37,6 +37,7 @@ struct app_ctx {
     int64_t received_bytes;    /* of the body */
     int64_t started_ns;        /* steady time of the request */
     int64_t process_started_ns;
+    bool is_cut;    /* the body of the answer ended early */
     bool measured;  /* the request is in the metrics */
     struct err err; /* why the request failed, for the log line */
 };

@@ -11,8 +11,10 @@
 
 #include "app/fcgi_body.h"
 #include "app/fcgi_head.h"
+#include "app/fcgi_records.h"
 
 #define ACCEPT_TIMEOUT_SECONDS 60
+#define DIRECT_BYTES (16 * 1024) /* pieces from here on don't go through libfcgi's buffer */
 
 struct fcgi {
     struct fcgi_options options;
@@ -246,6 +248,9 @@ int64_t fcgi_received(const struct fcgi *fcgi)
 
 bool fcgi_send(struct fcgi *fcgi, struct str piece)
 {
+    if (piece.len >= DIRECT_BYTES)
+        return FCGX_FFlush(fcgi->request.out) == 0 &&
+               fcgi_records_write(fcgi->fd, fcgi->request.requestId, piece, fcgi->options.watch);
     while (piece.len > 0) {
         int len = piece.len > INT_MAX ? INT_MAX : (int)piece.len;
         if (FCGX_PutStr(piece.data, len, fcgi->request.out) != len)
@@ -271,4 +276,10 @@ void fcgi_finish(struct fcgi *fcgi)
     if (may_close_at_once(fcgi))
         FCGX_Detach(&fcgi->request);
     FCGX_Finish_r(&fcgi->request);
+}
+
+void fcgi_break(struct fcgi *fcgi)
+{
+    shutdown(fcgi->fd, SHUT_RDWR); /* what libfcgi would still write fails */
+    fcgi_finish(fcgi);
 }

@@ -58,5 +58,8 @@ int64_t fcgi_received(const struct fcgi *fcgi);
 bool fcgi_send(struct fcgi *fcgi, struct str piece);
 /* Completes the answer and closes the connection. */
 void fcgi_finish(struct fcgi *fcgi);
+/* Closes the connection in the middle of an answer, so that the gateway closes the client's at once
+ * instead of waiting for the rest. */
+void fcgi_break(struct fcgi *fcgi);
 
 #endif

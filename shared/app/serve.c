@@ -188,6 +188,7 @@ static void send_source(struct app_ctx *ctx, struct fcgi *fcgi)
         if (code != ERR_OK) {
             err.code = code;
             ctx->err = err;
+            ctx->is_cut = true;
             break;
         }
         left -= (int64_t)piece.len;
@@ -283,7 +284,10 @@ void serve_request(const struct service *service, struct fcgi *fcgi, struct watc
     measure_once(&ctx);
     metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, -1);
     request_log_write(&ctx); /* borrows the request's variables, which fcgi_finish frees */
-    fcgi_finish(fcgi);
+    if (ctx.is_cut)
+        fcgi_break(fcgi);
+    else
+        fcgi_finish(fcgi);
     files_download_close(ctx.download);
     response_release(&ctx.response);
 }

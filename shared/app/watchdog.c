@@ -29,11 +29,11 @@ static void install_interrupt(void)
     sigaction(INTERRUPT_SIGNAL, &interrupt, NULL);
 }
 
-/* The signal may come just before the worker's read begins: look_at sends it again. */
+/* The signal may come just before the worker's read or write begins: look_at sends it again. */
 static void end_wait(struct watch *watch)
 {
     atomic_store(&watch->timed_out, true);
-    if (atomic_load(&watch->waiting))
+    if (atomic_load(&watch->waiting) || atomic_load(&watch->writing))
         pthread_kill(watch->thread, INTERRUPT_SIGNAL);
 }
 
@@ -176,6 +176,7 @@ void watch_begin(struct watch *watch, const struct clock *clock, int fd)
     atomic_store(&watch->received, 0);
     atomic_store(&watch->timed_out, false);
     atomic_store(&watch->waiting, false);
+    atomic_store(&watch->writing, false);
     pthread_mutex_unlock(&watch->mutex);
 }
 

@@ -23,6 +23,7 @@ struct watch {
     pthread_t thread;                /* of the worker */
     struct idempotency *idempotency; /* or NULL */
     atomic_bool waiting;             /* the worker waits for bytes now */
+    atomic_bool writing;             /* the worker waits for the gateway to take bytes */
     atomic_int_fast64_t received;    /* bytes so far */
     atomic_bool timed_out;           /* the watchdog ended it */
     int64_t window_start_ns;         /* of the minimum rate; watchdog only */
@@ -45,7 +46,7 @@ struct watchdog_options {
 enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdog_options *options,
                             struct err *err) ERR_MUST_CHECK;
 void watchdog_close(struct watchdog *watchdog);
-/* Ends every connection that waits for bytes (the stop's grace is over). */
+/* Ends every connection that waits for bytes or to send them (the stop's grace is over). */
 void watchdog_end_all(struct watchdog *watchdog);
 
 void watch_begin(struct watch *watch, const struct clock *clock, int fd);

@@ -129,6 +129,10 @@ static enum err_code insert_row(struct creation *creation, struct err *err)
                                 idempotency_answer_of(idempotency, &stored), err);
     if (code == ERR_OK)
         idempotency->finished = true;
+    if (code == ERR_EXISTS) /* ids and keys are random: only a sweep's fence can stand there */
+        code =
+            err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "insert",
+                             "a sweep took the bytes of an upload that was not recorded in time");
     return code;
 }
 
