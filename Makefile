@@ -83,7 +83,8 @@ $(PROGRAMS): $(BUILD)/bin/%: $(BUILD)/fcgi-apps/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi $(LIBS) -o $@
 
-$(MONGODB_OBJECTS): CFLAGS += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
+$(MONGODB_OBJECTS) $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o): \
+	CFLAGS_ALL += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
 $(MONGODB_PLUGIN): $(MONGODB_OBJECTS) $(LIB)
 	@mkdir -p $(@D)

@@ -55,15 +55,23 @@ bool command_parse(const struct command *command, int argc, char **argv, struct 
     return !wrong;
 }
 
+enum err_code command_open_files(struct command_files *opened, struct err *err)
+{
+    opened->files = (struct files){.config = &opened->config, .clock = &clock_system};
+    enum err_code code =
+        storage_open(&opened->files.storage, &opened->config, &clock_system, NULL, err);
+    if (code == ERR_OK)
+        code = metadata_open(&opened->files.metadata, &opened->config, &clock_system, NULL, err);
+    return code;
+}
+
 bool command_open(struct command_files *opened)
 {
     struct err err;
-    *opened = (struct command_files){.files = {.config = &opened->config, .clock = &clock_system}};
+    *opened = (struct command_files){.files = {.storage = NULL}};
     enum err_code code = config_load(&opened->config, &err);
     if (code == ERR_OK)
-        code = storage_open(&opened->files.storage, &opened->config, &clock_system, NULL, &err);
-    if (code == ERR_OK)
-        code = metadata_open(&opened->files.metadata, &opened->config, &clock_system, NULL, &err);
+        code = command_open_files(opened, &err);
     if (code == ERR_OK)
         return true;
     fprintf(stderr, "coffer: %s\n", err.message);

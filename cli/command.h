@@ -26,6 +26,7 @@ extern const struct command command_config;
 extern const struct command command_token;
 extern const struct command command_gc;
 extern const struct command command_fsck;
+extern const struct command command_migrate;
 
 /* The drivers under the configured stores; opened by command_open, released by command_close. */
 struct command_files {
@@ -33,7 +34,9 @@ struct command_files {
     struct files files;
 };
 
-/* Prints why and returns false when it fails. */
+/* Opens the drivers that opened->config names; on failure too the caller ends with command_close. */
+enum err_code command_open_files(struct command_files *opened, struct err *err) ERR_MUST_CHECK;
+/* Reads the settings and opens. Prints why and returns false when it fails. */
 bool command_open(struct command_files *opened);
 void command_close(struct command_files *opened);
 

@@ -29,8 +29,9 @@ static int run(const struct command *command, int argc, char **argv)
     if (code != ERR_OK)
         return command_fail(command, &err);
     printf("expired %" PRId64 ", deleted %" PRId64 ", orphans %" PRId64 " (%" PRId64
-           " bytes), requests %" PRId64 "\n",
-           result.expired, result.deleted, result.orphans, result.orphan_bytes, result.requests);
+           " bytes), requests %" PRId64 ", unfinished %" PRId64 "\n",
+           result.expired, result.deleted, result.orphans, result.orphan_bytes, result.requests,
+           result.unfinished);
     return EXIT_DONE;
 }
 
@@ -38,7 +39,9 @@ const struct command command_gc = {
     .name = "gc",
     .usage = "gc [--grace SECONDS]",
     .summary = "Sweeps what crashes left: expired and deleted files, bytes that no file knows.",
-    .help = "Objects younger than --grace (SWEEP_GRACE_SECONDS) are left alone, and so is every\n"
-            "upload in progress, whatever the grace. Safe beside a running service.\n",
+    .help =
+        "Objects younger than --grace (SWEEP_GRACE_SECONDS) are left alone, and so is every\n"
+        "upload in progress, whatever the grace. Safe beside a running service. \"unfinished\"\n"
+        "counts multipart uploads that an S3 store still kept parts of.\n",
     .run = run,
 };

@@ -1,22 +1,25 @@
 #!/bin/sh
 # Installs the Debian packages that Coffer needs, those that are missing only.
-#     install-deps.sh [run] [test] [bench]
+#     install-deps.sh [run] [servers] [test] [bench]
+# `servers` is what tests/servers/install needs; it brings a Go of its own where there is none.
 set -eu
 
 run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-dev libssl-dev
-    libmagic-dev util-linux'
+    libmagic-dev libcurl4-openssl-dev libmongoc-dev libs3-dev util-linux'
+server_packages='python3-venv util-linux ca-certificates'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
-    python3-venv curl git prometheus chromium chromium-driver'
+    curl git prometheus chromium chromium-driver'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
 
 wanted=''
 for set in "${@:-run}"; do
     case $set in
     run) wanted="$wanted $run_packages" ;;
-    test) wanted="$wanted $test_packages" ;;
+    servers) wanted="$wanted $server_packages" ;;
+    test) wanted="$wanted $server_packages $test_packages" ;;
     bench) wanted="$wanted $bench_packages" ;;
     *)
-        echo "usage: install-deps.sh [run] [test] [bench]" >&2
+        echo "usage: install-deps.sh [run] [servers] [test] [bench]" >&2
         exit 2
         ;;
     esac

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <unistd.h>
 
 #include "base/config_table.h"
 #include "base/text.h"
@@ -97,6 +98,10 @@ void config_print_env_example(struct buf *out)
         buf_append_char(out, '\n');
         if (setting->derived_default)
             buf_printf(out, "# Default: %s\n", setting->derived_default);
+        if (setting->alias)
+            buf_printf(out, "# Also read from: %s\n", setting->alias);
+        if (setting->secret)
+            buf_printf(out, "# Secret: %s_FILE may name a file that holds it.\n", setting->name);
         buf_printf(out, "# %s=%s\n", setting->name, setting->default_text);
     }
 }
@@ -129,6 +134,10 @@ void config_print_markdown(struct buf *out)
         buf_release(&range);
         buf_append_text(out, " | ");
         print_cell(str_of(setting->meaning), out);
+        if (setting->alias)
+            buf_printf(out, " (also `%s`)", setting->alias);
+        if (setting->secret)
+            buf_printf(out, "; secret, or in the file `%s_FILE` names", setting->name);
         buf_append_text(out, " |\n");
     }
 }
@@ -164,11 +173,31 @@ static void print_computed(const struct config *config, struct buf *out)
     buf_printf(out, "export COFFER_VERSION='%s'\n", COFFER_VERSION);
 }
 
+/* Programs run in another folder than the launcher. */
+static void print_secret_file(const struct setting *setting, struct buf *out)
+{
+    char cwd[CONFIG_TEXT_SIZE];
+    char variable[SECRET_NAME_SIZE];
+    const char *path = setting_secret_file(setting, variable);
+    if (!path || *path == '/' || !getcwd(cwd, sizeof cwd))
+        return;
+    struct buf absolute;
+    buf_init(&absolute, 2 * CONFIG_TEXT_SIZE);
+    buf_printf(&absolute, "%s/%s", cwd, path);
+    print_export(variable, buf_str(&absolute), out);
+    out->failed |= absolute.failed;
+    buf_release(&absolute);
+}
+
 void config_print_shell(const struct config *config, struct buf *out)
 {
     struct buf value;
     buf_init(&value, CONFIG_TEXT_SIZE);
     for (size_t i = 0; i < config_setting_count; i++) {
+        if (config_settings[i].secret) {
+            print_secret_file(&config_settings[i], out);
+            continue;
+        }
         buf_reset(&value);
         setting_print_value(&config_settings[i], config, true, &value);
         print_export(config_settings[i].name, buf_str(&value), out);

@@ -1,92 +1,11 @@
 #include "base/config_table.h"
 
 #include "base/address.h"
-#include "base/text.h"
+#include "base/config_shape.h"
 
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
-
-static bool is_letter_or_digit(char byte)
-{
-    return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') ||
-           (byte >= '0' && byte <= '9');
-}
-
-static bool is_made_of(struct str text, const char *others)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if (!is_letter_or_digit(text.data[i]) && (!text.data[i] || !strchr(others, text.data[i])))
-            return false;
-    return text.len > 0;
-}
-
-static bool is_word(struct str value)
-{
-    return value.len <= 64 && is_made_of(value, "._-");
-}
-
-static bool is_host(struct str value)
-{
-    return address_is_valid(value) || (value.len <= 253 && is_made_of(value, ".-"));
-}
-
-static bool is_port(struct str value)
-{
-    int64_t port;
-    return text_parse_int(value, 1, 65535, &port);
-}
-
-/* "::1]" and what follows, ":port" or nothing */
-static bool is_rest_of_brackets(struct str value)
-{
-    bool is_closed = str_find(value, ']') < value.len;
-    struct str host = str_cut(&value, ']');
-    bool is_v6 = address_is_valid(host) && str_find(host, ':') < host.len;
-    if (!is_closed || !is_v6 || value.len == 0)
-        return is_closed && is_v6;
-    return str_cut(&value, ':').len == 0 && is_port(value);
-}
-
-/* "name", "name:port", "[::1]", "[::1]:port" */
-static bool is_authority(struct str value)
-{
-    if (str_starts_with(value, STR("[")))
-        return is_rest_of_brackets((struct str){value.data + 1, value.len - 1});
-    bool has_port = str_find(value, ':') < value.len;
-    struct str host = str_cut(&value, ':');
-    return is_host(host) && (!has_port || is_port(value));
-}
-
-static bool is_origin(struct str value)
-{
-    struct str scheme = str_cut(&value, ':');
-    if ((!str_equal(scheme, STR("https")) && !str_equal(scheme, STR("http"))) ||
-        !str_starts_with(value, STR("//")))
-        return false;
-    return is_authority((struct str){value.data + 2, value.len - 2});
-}
-
-static bool is_list_of(bool (*is_item)(struct str), struct str list)
-{
-    bool is_last;
-    do {
-        is_last = str_find(list, ',') == list.len;
-        if (!is_item(str_trim(str_cut(&list, ','))))
-            return false;
-    } while (!is_last);
-    return true;
-}
-
-static bool is_authority_list(struct str value)
-{
-    return is_list_of(is_authority, value);
-}
-
-static bool is_origin_list(struct str value)
-{
-    return is_list_of(is_origin, value);
-}
 
 static const char *const log_levels[] = {[ERR_LEVEL_DEBUG] = "debug",
                                          [ERR_LEVEL_INFO] = "info",
@@ -97,14 +16,26 @@ static const char *const durabilities[] = {
     [DURABILITY_FULL] = "full", [DURABILITY_RELAXED] = "relaxed", NULL};
 static const char *const auth_modes[] = {
     [AUTH_MODE_NONE] = "none", [AUTH_MODE_TOKEN] = "token", NULL};
-static const char *const storage_drivers[] = {"fs", NULL};
-static const char *const metadata_drivers[] = {"sqlite", NULL};
+static const char *const storage_drivers[] = {"fs", "s3", "libs3", NULL};
+static const char *const metadata_drivers[] = {"sqlite", "mongodb", NULL};
+static const char *const node_modes[] = {
+    [NODE_MODE_SINGLE] = "single", [NODE_MODE_CLUSTER] = "cluster", NULL};
+static const char *const s3_addressings[] = {
+    [S3_ADDRESSING_PATH] = "path", [S3_ADDRESSING_VIRTUAL] = "virtual", NULL};
+static const char *const download_modes[] = {
+    [DOWNLOAD_MODE_STREAM] = "stream", [DOWNLOAD_MODE_REDIRECT] = "redirect", NULL};
 
 #define AT(member) .offset = offsetof(struct config, member)
 #define INT(low, high) .type = SETTING_INT, .min = (low), .max = (high)
 #define BYTES(low, high) .type = SETTING_BYTES, .min = (low), .max = (high)
 
 const struct setting config_settings[] = {
+    {.name = "NODE_MODE",
+     .type = SETTING_CHOICE,
+     AT(node_mode),
+     .default_text = "single",
+     .choices = node_modes,
+     .meaning = "single: all on this machine; cluster: one of several nodes, which keeps no state"},
     {.name = "GATEWAY_HOST",
      AT(gateway_host),
      .default_text = "127.0.0.1",
@@ -116,6 +47,29 @@ const struct setting config_settings[] = {
      .default_text = "5921",
      INT(1, 65535),
      .meaning = "TCP port the gateway listens on"},
+    {.name = "NODE_HOST",
+     AT(node_host),
+     .default_text = "127.0.0.1",
+     .is_valid = is_host,
+     .shape = "an IPv4 or IPv6 address or a host name",
+     .meaning = "Address a node behind a gateway listens on"},
+    {.name = "NODE_PORT",
+     AT(node_port),
+     .default_text = "3847",
+     INT(1, 65535),
+     .meaning = "TCP port a node behind a gateway listens on"},
+    {.name = "GATEWAY_NODES",
+     AT(gateway_nodes),
+     .default_text = "127.0.0.1:3847",
+     .is_valid = is_node_list,
+     .shape = "IPv4 addresses or host names, each with an optional :port, and commas",
+     .meaning = "Nodes a gateway gives requests to; a name stands for each of its addresses"},
+    {.name = "TRUSTED_PROXIES",
+     AT(trusted_proxies),
+     .default_text = "",
+     .is_valid = address_list_is_valid,
+     .shape = "addresses or CIDR blocks, and commas",
+     .meaning = "Proxies whose X-Forwarded-For is believed; on a node, its gateways"},
     {.name = "DATA_DIR",
      .type = SETTING_PATH,
      AT(data_dir),
@@ -151,6 +105,18 @@ const struct setting config_settings[] = {
      .is_valid = is_word,
      .shape = "up to 64 letters, digits, \".\", \"_\" or \"-\"",
      .meaning = "Name of this installation in logs and reports"},
+    {.name = "SENTRY_DSN",
+     AT(sentry_dsn),
+     .default_text = "",
+     .is_valid = is_dsn,
+     .shape = "http(s)://KEY@HOST/PROJECT",
+     .secret = true,
+     .meaning = "Where errors and crashes are reported to; empty: nowhere"},
+    {.name = "SENTRY_SPOOL_BYTES",
+     AT(sentry_spool_bytes),
+     .default_text = "16M",
+     BYTES(0, GIB),
+     .meaning = "Disk for reports that wait until they can be sent; past it they are dropped"},
     {.name = "STORAGE_DRIVER",
      AT(storage_driver),
      .default_text = "fs",
@@ -214,8 +180,9 @@ const struct setting config_settings[] = {
      .meaning = "Uploads taken at once"},
     {.name = "DOWNLOAD_WORKERS",
      AT(download_workers),
-     .default_text = "64",
-     INT(1, 4096),
+     .default_text = "0",
+     .derived_default = "64 with STORAGE_DRIVER=fs, else 256",
+     INT(0, 4096),
      .meaning = "Download requests handled at once"},
     {.name = "WORKERS",
      AT(workers),
@@ -257,6 +224,133 @@ const struct setting config_settings[] = {
      .default_text = "4",
      INT(1, 64),
      .meaning = "Reading database connections of each program"},
+    {.name = "S3_ENDPOINT",
+     .alias = "MINIO_ENDPOINT",
+     AT(s3_endpoint),
+     .default_text = "",
+     .is_valid = is_endpoint,
+     .shape = "http:// or https://, a host and an optional :port",
+     .meaning = "Where the S3 store listens; needed by STORAGE_DRIVER=s3 and libs3"},
+    {.name = "S3_PUBLIC_ENDPOINT",
+     AT(s3_public_endpoint),
+     .default_text = "",
+     .derived_default = "S3_ENDPOINT",
+     .is_valid = is_endpoint,
+     .shape = "http:// or https://, a host and an optional :port",
+     .meaning = "Where clients reach the S3 store, for presigned URLs"},
+    {.name = "S3_REGION",
+     AT(s3_region),
+     .default_text = "us-east-1",
+     .is_valid = is_word,
+     .shape = "up to 64 letters, digits, \".\", \"_\" or \"-\"",
+     .meaning = "Region that requests to the store are signed for"},
+    {.name = "S3_BUCKET",
+     .alias = "MINIO_BUCKET",
+     AT(s3_bucket),
+     .default_text = "uploads",
+     .is_valid = is_bucket,
+     .shape = "3 to 63 lower-case letters, digits, \".\" or \"-\"",
+     .meaning = "Bucket that holds the files; `coffer init` makes it"},
+    {.name = "S3_ADDRESSING",
+     .type = SETTING_CHOICE,
+     AT(s3_addressing),
+     .default_text = "path",
+     .choices = s3_addressings,
+     .meaning = "path: the bucket is the path's first part; virtual: of the host name"},
+    {.name = "S3_ACCESS_KEY",
+     .alias = "MINIO_ACCESS_KEY",
+     AT(s3_access_key),
+     .default_text = "",
+     .is_valid = is_visible_text,
+     .shape = "visible ASCII characters",
+     .secret = true,
+     .meaning = "Access key of the store"},
+    {.name = "S3_SECRET_KEY",
+     .alias = "MINIO_SECRET_KEY",
+     AT(s3_secret_key),
+     .default_text = "",
+     .is_valid = is_visible_text,
+     .shape = "visible ASCII characters",
+     .secret = true,
+     .meaning = "Secret key of the store"},
+    {.name = "S3_SESSION_TOKEN",
+     AT(s3_session_token),
+     .default_text = "",
+     .is_valid = is_visible_text,
+     .shape = "visible ASCII characters",
+     .secret = true,
+     .meaning = "Session token of temporary credentials"},
+    {.name = "S3_CA_FILE",
+     .type = SETTING_PATH,
+     AT(s3_ca_file),
+     .default_text = "",
+     .meaning =
+         "PEM file of the authorities an https store is checked against; empty: the system's"},
+    {.name = "S3_UNSAFE",
+     .type = SETTING_BOOL,
+     AT(s3_unsafe),
+     .default_text = "0",
+     .derived_default = "1 where MINIO_ENDPOINT names the store, else 0",
+     .meaning = "1: clients must not reach the store, so DOWNLOAD_MODE=redirect is refused"},
+    {.name = "S3_PART_SIZE",
+     AT(s3_part_size),
+     .default_text = "5M",
+     BYTES(5 * MIB, 512 * MIB),
+     .meaning = "Part of a multipart upload; larger files are sent in such parts"},
+    {.name = "S3_ATTEMPTS",
+     AT(s3_attempts),
+     .default_text = "3",
+     INT(1, 10),
+     .meaning = "Times a call to the store is tried, where repeating it is safe"},
+    {.name = "S3_CONNECT_TIMEOUT_MS",
+     AT(s3_connect_timeout_ms),
+     .default_text = "1500",
+     INT(50, 60000),
+     .meaning = "Milliseconds to connect to the store"},
+    {.name = "S3_STALL_SECONDS",
+     AT(s3_stall_seconds),
+     .default_text = "10",
+     INT(1, 600),
+     .meaning = "Seconds without a byte after which a call to the store is given up"},
+    {.name = "S3_DEADLINE_SECONDS",
+     AT(s3_deadline_seconds),
+     .default_text = "20",
+     INT(1, 3600),
+     .meaning = "Seconds one call to the store may take, its repeats included"},
+    {.name = "UPLOAD_MEMORY",
+     AT(upload_memory),
+     .default_text = "128M",
+     BYTES(5 * MIB, 1024 * GIB),
+     .meaning = "Memory for parts of all uploads to the store at once; past it uploads wait"},
+    {.name = "DOWNLOAD_MODE",
+     .type = SETTING_CHOICE,
+     AT(download_mode),
+     .default_text = "stream",
+     .choices = download_modes,
+     .meaning = "stream: bytes go through the service; redirect: clients are sent to the S3 store"},
+    {.name = "MONGODB_URI",
+     AT(mongodb_uri),
+     .default_text = "",
+     .is_valid = is_mongodb_uri,
+     .shape = "mongodb:// or mongodb+srv:// and what follows",
+     .secret = true,
+     .meaning = "The MongoDB servers; needed by METADATA_DRIVER=mongodb"},
+    {.name = "MONGODB_DATABASE",
+     AT(mongodb_database),
+     .default_text = "coffer",
+     .is_valid = is_word,
+     .shape = "up to 64 letters, digits, \".\", \"_\" or \"-\"",
+     .meaning = "Database that holds what is known about files"},
+    {.name = "MONGODB_TIMEOUT_MS",
+     AT(mongodb_timeout_ms),
+     .default_text = "3000",
+     INT(100, 30000),
+     .meaning = "Milliseconds to find a MongoDB server that can answer"},
+    {.name = "MONGODB_POOL_SIZE",
+     AT(mongodb_pool_size),
+     .default_text = "16",
+     INT(1, 1024),
+     .meaning = "MongoDB connections of each program"},
     {.name = "SWEEP_INTERVAL_SECONDS",
      AT(sweep_interval_seconds),
      .default_text = "300",
@@ -267,6 +361,12 @@ const struct setting config_settings[] = {
      .default_text = "3600",
      INT(0, 2592000),
      .meaning = "Seconds an orphan is left alone before it is swept"},
+    {.name = "ORPHAN_INTERVAL_SECONDS",
+     AT(orphan_interval_seconds),
+     .default_text = "0",
+     .derived_default = "SWEEP_INTERVAL_SECONDS with STORAGE_DRIVER=fs, else 3600",
+     INT(0, 2592000),
+     .meaning = "Seconds between two sweeps that list every object of the store"},
 };
 
 const size_t config_setting_count = sizeof config_settings / sizeof config_settings[0];

@@ -22,6 +22,7 @@ enum setting_type {
 
 struct setting {
     const char *name;
+    const char *alias; /* another name it may be set by, or NULL */
     enum setting_type type;
     size_t offset;               /* in struct config */
     const char *default_text;    /* as an operator would write it; "" for none */
@@ -31,11 +32,20 @@ struct setting {
     bool (*is_valid)(struct str value); /* SETTING_TEXT without choices */
     const char *shape;                  /* what is_valid wants, in words */
     const char *meaning;                /* one line */
-    bool secret;                        /* never shown */
+    bool secret;                        /* never shown; may come from the file NAME_FILE names */
 };
 
 extern const struct setting config_settings[];
 extern const size_t config_setting_count;
+
+/* Checks `value` and sets the setting's member of *config. ERR_CONFIG with one clear line. */
+enum err_code setting_read(const struct setting *setting, struct str value, struct config *config,
+                           struct err *err) ERR_MUST_CHECK;
+
+#define SECRET_NAME_SIZE 64
+/* The path that NAME_FILE has (or the alias with _FILE), its own name in `variable`; NULL for none.
+ * Borrowed from the environment. */
+const char *setting_secret_file(const struct setting *setting, char variable[SECRET_NAME_SIZE]);
 
 /* What may be written for it, in words: "1 to 65535", "full or relaxed". */
 void setting_print_range(const struct setting *setting, struct buf *out);

@@ -1,7 +1,7 @@
 /*
  * JSON in and out. In: cJSON behind strict checks (valid UTF-8, no NUL, depth and size bounded, no
- * duplicate member names, nothing after the value). Out: an appending writer into a buf, which is
- * faster and smaller than building a tree. Used by one thread.
+ * duplicate member names, nothing after the value). Out: the writer of base/jsonw.h. Used by one
+ * thread.
  */
 #ifndef COFFER_HTTP_JSONIO_H
 #define COFFER_HTTP_JSONIO_H
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/errors.h"
+#include "base/jsonw.h"
 #include "base/str.h"
 
 /* Parses one JSON text of at most LIMIT_JSON_BODY_BYTES. ERR_BAD_JSON says what is wrong. Names
@@ -25,18 +26,5 @@ enum err_code jsonio_metadata(const cJSON *object, struct buf *out, struct err *
  * into the metadata text `current`; errors as above. */
 enum err_code jsonio_merge_metadata(struct str current, const cJSON *patch, struct buf *out,
                                     struct err *err) ERR_MUST_CHECK;
-
-/* Writer: commas are set by it. `name` NULL inside an array. */
-void jsonw_begin_object(struct buf *out, const char *name);
-void jsonw_end_object(struct buf *out);
-void jsonw_begin_array(struct buf *out, const char *name);
-void jsonw_end_array(struct buf *out);
-/* Escapes, DEL and C1 controls too; bytes that are not UTF-8 become U+FFFD. */
-void jsonw_string(struct buf *out, const char *name, struct str value);
-void jsonw_int(struct buf *out, const char *name, int64_t value);
-void jsonw_bool(struct buf *out, const char *name, bool value);
-void jsonw_null(struct buf *out, const char *name);
-/* A value that is JSON text already. */
-void jsonw_raw(struct buf *out, const char *name, struct str json);
 
 #endif

@@ -4,11 +4,10 @@
 #include <string.h>
 
 #include "metadata/metadata_drivers.h"
+#include "metadata/metadata_plugin.h"
 
 #define LOCATION_MAX 2048
 #define ETAG_MAX 256
-
-static const struct metadata_driver *const drivers[] = {&metadata_sqlite_driver};
 
 struct metadata {
     const struct metadata_driver *driver;
@@ -20,12 +19,12 @@ struct metadata {
 static enum err_code find_driver(const char *name, const struct metadata_driver **ret_driver,
                                  struct err *err)
 {
-    for (size_t i = 0; i < sizeof drivers / sizeof drivers[0]; i++) {
-        if (strcmp(drivers[i]->name, name) == 0) {
-            *ret_driver = drivers[i];
-            return ERR_OK;
-        }
+    if (strcmp(name, metadata_sqlite_driver.name) == 0) {
+        *ret_driver = &metadata_sqlite_driver;
+        return ERR_OK;
     }
+    if (strcmp(name, "mongodb") == 0)
+        return metadata_plugin_mongodb(ret_driver, err);
     return err_set(err, ERR_CONFIG, "metadata_open", "METADATA_DRIVER: there is no driver \"%s\".",
                    name);
 }
@@ -69,9 +68,9 @@ enum err_code metadata_init(const struct config *config, const struct clock *clo
     return code == ERR_OK ? driver->init(config, clock, err) : code;
 }
 
-const char *metadata_driver_name(const struct metadata *metadata)
+bool metadata_waits(const struct metadata *metadata)
 {
-    return metadata->driver->name;
+    return metadata->driver->waits;
 }
 
 static int64_t now_ns(const struct metadata *metadata)
@@ -242,11 +241,12 @@ enum err_code metadata_mark_expired(struct metadata *metadata, int64_t now_ms, i
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 
-enum err_code metadata_key_known(struct metadata *metadata, const char *key, bool *ret_known,
-                                 struct err *err)
+enum err_code metadata_keys_known(struct metadata *metadata, const char *const *keys, size_t count,
+                                  bool *ret_known, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->upkeep->key_known(metadata->state, key, ret_known, err);
+    enum err_code code =
+        metadata->driver->upkeep->keys_known(metadata->state, keys, count, ret_known, err);
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 

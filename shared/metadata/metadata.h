@@ -1,6 +1,6 @@
 /*
  * The metadata contract: what is known about files, tokens and repeated requests. Drivers:
- * metadata_sqlite. Nothing here knows HTTP or storage. A handle is made once per process (after
+ * metadata_sqlite, metadata_mongodb. Nothing here knows HTTP or storage. A handle is made once per process (after
  * fork) and is thread-safe; each call borrows a connection for its own time only.
  *
  * A call that returns ERR_OK after a change is durable (DURABILITY=full). A call that failed
@@ -107,8 +107,9 @@ struct idempotency_answer {
 };
 
 struct metadata_files {
-    /* New row, status FILE_READY. ERR_EXISTS for a known id or key; ERR_CONFLICT when `answer`
-     * (may be NULL) is given and its lease is held by another. */
+    /* New row with the status it is given: FILE_READY; FILE_DAMAGED; FILE_DELETED, which only fences
+     * its key, so that no other row can take it. ERR_EXISTS for a known id or key; ERR_CONFLICT when `answer` (may be NULL) is
+     * given and its lease is held by another. */
     enum err_code (*insert)(void *state, const struct file *file,
                             const struct idempotency_answer *answer, struct err *err);
     /* A live row at wall time `now_ms` (FILE_READY or FILE_DAMAGED), else ERR_NOT_FOUND. */
@@ -212,8 +213,10 @@ struct metadata_upkeep {
     /* Marks up to `limit` rows with expires_ms <= now_ms deleted. */
     enum err_code (*mark_expired)(void *state, int64_t now_ms, int limit, int *ret_marked,
                                   struct err *err);
-    /* Is there a row (of any status) with this storage key? */
-    enum err_code (*key_known)(void *state, const char *key, bool *ret_known, struct err *err);
+    /* Which of these storage keys have a row, of any status? ret_known: one an entry of keys, at
+     * most LIMIT_KEYS_ASKED. */
+    enum err_code (*keys_known)(void *state, const char *const *keys, size_t count, bool *ret_known,
+                                struct err *err);
     /* Every row of any status in id order, in pages so that no long read blocks checkpoints. */
     enum err_code (*scan)(void *state, file_callback *callback, void *context, struct err *err);
     /* Sets a row's status (fsck) whatever its version. */
@@ -235,6 +238,7 @@ struct metadata_upkeep {
 struct metadata_driver {
     const char *name;
     unsigned metric_index;
+    bool waits; /* calls wait for a network: not for threads that others need */
     /* Makes an empty database (first start), or migrates an older schema; ERR_EXISTS when it is
      * there and current, ERR_CONFIG when it is newer or foreign. */
     enum err_code (*init)(const struct config *config, const struct clock *clock, struct err *err);
@@ -255,7 +259,8 @@ enum err_code metadata_open(struct metadata **ret_metadata, const struct config 
 void metadata_close(struct metadata *metadata);
 enum err_code metadata_init(const struct config *config, const struct clock *clock, struct err *err)
     ERR_MUST_CHECK;
-const char *metadata_driver_name(const struct metadata *metadata);
+/* Do calls wait for a network? */
+bool metadata_waits(const struct metadata *metadata);
 
 /* Wrappers, one per slot, same contract; they time the call and tell the observer. */
 enum err_code metadata_file_insert(struct metadata *metadata, const struct file *file,
@@ -305,8 +310,8 @@ enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_c
                                     void *context, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_mark_expired(struct metadata *metadata, int64_t now_ms, int limit,
                                     int *ret_marked, struct err *err) ERR_MUST_CHECK;
-enum err_code metadata_key_known(struct metadata *metadata, const char *key, bool *ret_known,
-                                 struct err *err) ERR_MUST_CHECK;
+enum err_code metadata_keys_known(struct metadata *metadata, const char *const *keys, size_t count,
+                                  bool *ret_known, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_scan(struct metadata *metadata, file_callback *callback, void *context,
                             struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_set_status(struct metadata *metadata, const char *id,

@@ -58,6 +58,8 @@ static const char *const storage_drivers[] = {"fs", "s3", "libs3"};
 static const char *const metadata_drivers[] = {"sqlite", "mongodb"};
 static const char *const outcomes[] = {"ok", "refused", "error"};
 static const char *const auth_outcomes[] = {"accepted", "anonymous", "rejected", "forbidden"};
+static const char *const sentry_outcomes[] = {"sent", "spooled", "dropped_queue", "dropped_limit",
+                                              "dropped_failed"};
 static const char *const swept_kinds[] = {"deleted", "expired", "orphan"};
 
 static_assert(COUNT_OF(status_values) == STATUS_COUNT, "a name for each status");
@@ -66,6 +68,7 @@ static_assert(COUNT_OF(storage_drivers) == METRIC_STORAGE_DRIVER_COUNT, "a name 
 static_assert(COUNT_OF(metadata_drivers) == METRIC_METADATA_DRIVER_COUNT, "a name for each driver");
 static_assert(COUNT_OF(outcomes) == OUTCOME_COUNT, "a name for each outcome");
 static_assert(COUNT_OF(auth_outcomes) == AUTH_COUNT, "a name for each outcome");
+static_assert(COUNT_OF(sentry_outcomes) == METRIC_SENTRY_COUNT, "a name for each outcome");
 static_assert(COUNT_OF(swept_kinds) == SWEPT_COUNT, "a name for each kind");
 
 #define LIST_LABEL(label, list)                                    \
@@ -87,6 +90,7 @@ static const struct metric_label label_metadata_operation =
     LIST_LABEL("operation", metadata_operations);
 static const struct metric_label label_outcome = LIST_LABEL("outcome", outcomes);
 static const struct metric_label label_auth = LIST_LABEL("outcome", auth_outcomes);
+static const struct metric_label label_sentry = LIST_LABEL("outcome", sentry_outcomes);
 static const struct metric_label label_swept = LIST_LABEL("kind", swept_kinds);
 
 /* ---- families ---- */
@@ -177,6 +181,11 @@ const struct metric_row metric_rows[METRIC_COUNT] = {
                               .help = "Objects that the sweep removed.",
                               .type = METRIC_COUNTER,
                               LABELS(1, &label_swept)},
+    [METRIC_SENTRY_EVENTS] = {.name = "sentry_events",
+                              .help = "Error reports by what became of them; a spooled one is "
+                                      "counted again when it is sent or dropped.",
+                              .type = METRIC_COUNTER,
+                              LABELS(1, &label_sentry)},
 };
 
 const char *metric_label_value(const struct metric_label *label, unsigned index)

@@ -42,11 +42,20 @@ enum metric {
     METRIC_AUTH_ATTEMPTS,       /* auth_attempts_total{outcome} */
     METRIC_LOG_LINES_DROPPED,   /* log_lines_dropped_total */
     METRIC_SWEPT_OBJECTS,       /* swept_objects_total{kind} */
+    METRIC_SENTRY_EVENTS,       /* sentry_events_total{outcome} */
     METRIC_COUNT
 };
 
 enum metric_outcome { OUTCOME_OK, OUTCOME_REFUSED, OUTCOME_ERROR, OUTCOME_COUNT };
 enum metric_auth { AUTH_ACCEPTED, AUTH_ANONYMOUS, AUTH_REJECTED, AUTH_FORBIDDEN, AUTH_COUNT };
+enum metric_sentry {
+    METRIC_SENTRY_SENT,
+    METRIC_SENTRY_SPOOLED,        /* kept on disk; counted again when it is sent or dropped */
+    METRIC_SENTRY_DROPPED_QUEUE,  /* too many at once */
+    METRIC_SENTRY_DROPPED_LIMIT,  /* the tracker's limit, or too many equal ones */
+    METRIC_SENTRY_DROPPED_FAILED, /* refused, or neither sent nor kept */
+    METRIC_SENTRY_COUNT
+};
 enum metric_swept { SWEPT_DELETED, SWEPT_EXPIRED, SWEPT_ORPHAN, SWEPT_COUNT };
 
 /* Values of the labels driver and operation, in the order of the wrappers' enums. */

@@ -43,6 +43,17 @@ static bool is_ignored(const char *name)
            strcmp(name, FS_MARKER_TEMP) == 0;
 }
 
+#define DATABASE_MARKER "coffer-database" /* as the database's init leaves it */
+
+/* What a database and its service keep beside it, where the bytes were kept elsewhere until now. */
+static bool is_neighbour(int data_fd, const char *name)
+{
+    struct stat stat;
+    if (strcmp(name, "db") != 0 && strcmp(name, "log") != 0 && strcmp(name, DATABASE_MARKER) != 0)
+        return false;
+    return fstatat(data_fd, DATABASE_MARKER, &stat, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static bool is_own_folder(const char *name)
 {
     for (size_t i = 0; i < FOLDER_COUNT; i++)
@@ -78,7 +89,8 @@ static bool is_bare(int dir_fd, int depth)
     bool bare = true;
     struct dirent *entry = NULL;
     while (bare && (entry = readdir(dir)))
-        bare = is_ignored(entry->d_name) || is_bare_child(dir_fd, entry->d_name, depth + 1);
+        bare = is_ignored(entry->d_name) || (depth == 0 && is_neighbour(dir_fd, entry->d_name)) ||
+               is_bare_child(dir_fd, entry->d_name, depth + 1);
     closedir(dir);
     return bare;
 }

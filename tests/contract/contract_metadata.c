@@ -1,30 +1,52 @@
 #include "contract_metadata.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mongodb_database.h"
 
 static const struct metadata_store metadata_stores[] = {
-    {"sqlite", "sqlite", DURABILITY_FULL},
-    {"sqlite, relaxed", "sqlite", DURABILITY_RELAXED},
+    {"sqlite", "sqlite", DURABILITY_FULL, false},
+    {"sqlite, relaxed", "sqlite", DURABILITY_RELAXED, false},
+    {"mongodb", "mongodb", DURABILITY_FULL, true},
 };
+
+static bool is_mongodb(const struct metadata_store *store)
+{
+    return strcmp(store->driver, "mongodb") == 0;
+}
+
+static void run_on(const struct metadata_store *store, const struct config *config,
+                   metadata_store_check *check)
+{
+    struct err err;
+    struct metadata *metadata = NULL;
+    CHECK_ERR_ROW(store->label, metadata_open(&metadata, config, &clock_system, NULL, &err), ERR_OK,
+                  &err);
+    if (!metadata)
+        return;
+    check(metadata, store);
+    CHECK_ERR_ROW(store->label, metadata_check(metadata, false, &err), ERR_OK, &err);
+    metadata_close(metadata);
+}
 
 void metadata_over_each(metadata_store_check *check)
 {
+    const char *only = getenv("COFFER_CONTRACT_STORE");
     for (size_t i = 0; i < sizeof metadata_stores / sizeof metadata_stores[0]; i++) {
         const struct metadata_store *store = &metadata_stores[i];
         struct config config;
-        struct err err;
-        struct metadata *metadata = NULL;
-        if (!store_make(&config))
-            abort();
-        snprintf(config.metadata_driver, sizeof config.metadata_driver, "%s", store->driver);
-        config.durability = store->durability;
-        CHECK_ERR_ROW(store->label, metadata_open(&metadata, &config, &clock_system, NULL, &err),
-                      ERR_OK, &err);
-        if (!metadata)
+        if (only && strcmp(only, store->label) != 0)
             continue;
-        check(metadata, store->label);
-        CHECK_ERR_ROW(store->label, metadata_check(metadata, false, &err), ERR_OK, &err);
-        metadata_close(metadata);
+        bool made = is_mongodb(store) ? mongodb_database_make(&config) : store_make(&config);
+        CHECK_ROW(store->label, made);
+        if (!made)
+            continue;
+        config.durability = store->durability;
+        run_on(store, &config, check);
+        if (is_mongodb(store))
+            mongodb_database_drop(&config);
     }
 }
 

@@ -152,6 +152,117 @@ CONTRACT(an_answer_stands_and_falls_with_its_change)
     CHECK_INT_ROW(label, begin_state(metadata, "u", "two", NOW), IDEMPOTENCY_DONE);
 }
 
+/* Begins with a key whose answer must be there, word for word. */
+static void check_done(struct metadata *metadata, const char *key, int64_t now_ms,
+                       const char *label)
+{
+    struct idempotency_record record;
+    idempotency_record_init(&record);
+    CHECK_INT_ROW(label, begin(metadata, key, "late", now_ms, &record), ERR_OK);
+    CHECK_INT_ROW(label, record.state, IDEMPOTENCY_DONE);
+    CHECK_INT_ROW(label, record.status, 201);
+    CHECK_STR_ROW(label, str_of(record.fingerprint), "f00d");
+    CHECK_STR_ROW(label, buf_str(&record.location), "/api/files/x");
+    CHECK_STR_ROW(label, buf_str(&record.etag), "\"v1\"");
+    CHECK_STR_ROW(label, buf_str(&record.body), "{\"id\":1}");
+    idempotency_record_release(&record);
+}
+
+CONTRACT(an_answer_outlives_its_file)
+{
+    struct err err;
+    struct file file;
+    int purged = 0;
+    struct idempotency_answer made = answer_of("k", "one");
+    struct idempotency_answer changed = answer_of("u", "one");
+    int64_t last = NOW + LIMIT_IDEMPOTENCY_KEEP_MS - 1;
+    store_file(&file, 1, "alice");
+    file.created_ms = file.updated_ms = NOW;
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &made, &err), ERR_OK, &err);
+    check_done(metadata, "k", NOW, label);
+    CHECK_INT_ROW(label, begin_state(metadata, "u", "one", NOW), IDEMPOTENCY_STARTED);
+    file.version = 2;
+    CHECK_ERR_ROW(label, metadata_file_update(metadata, &file, 1, &changed, &err), ERR_OK, &err);
+    check_done(metadata, "u", NOW, label);
+    CHECK_INT_ROW(label, mark_row(metadata, 1, 2, ""), ERR_OK);
+    check_done(metadata, "k", NOW, label);
+    CHECK_ERR_ROW(label, metadata_file_remove(metadata, file.id, &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label, metadata_purge_requests(metadata, last, &purged, &err), ERR_OK, &err);
+    check_done(metadata, "k", last, label);
+    check_done(metadata, "u", last, label);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", last + 1), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "u", "two", last + 1), IDEMPOTENCY_STARTED);
+}
+
+/* While the file lives on, its key is free again after a day: by itself, and after a purge. */
+CONTRACT(a_key_makes_another_file_after_a_day)
+{
+    for (int purge = 0; purge <= 1; purge++) {
+        struct err err;
+        struct file file;
+        int purged = 0;
+        const char *key = purge ? "purged" : "old";
+        struct idempotency_answer first = answer_of(key, "one");
+        struct idempotency_answer second = answer_of(key, "two");
+        int64_t later = NOW + LIMIT_IDEMPOTENCY_KEEP_MS;
+        store_file(&file, 2 * purge, "alice");
+        file.created_ms = file.updated_ms = NOW;
+        CHECK_INT_ROW(label, begin_state(metadata, key, "one", NOW), IDEMPOTENCY_STARTED);
+        CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &first, &err), ERR_OK, &err);
+        if (purge)
+            CHECK_ERR_ROW(label, metadata_purge_requests(metadata, later, &purged, &err), ERR_OK,
+                          &err);
+        CHECK_INT_ROW(label, begin_state(metadata, key, "two", later), IDEMPOTENCY_STARTED);
+        store_file(&file, 2 * purge + 1, "alice");
+        file.created_ms = file.updated_ms = later;
+        CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &second, &err), ERR_OK, &err);
+        check_done(metadata, key, later + 1, label);
+    }
+    CHECK_INT_ROW(label, kept_total(metadata, "alice", NOW), 4);
+}
+
+/* A request that lost its lease while it was at work must not make a second file. */
+CONTRACT(a_key_whose_lease_was_lost_makes_one_file)
+{
+    struct err err;
+    struct file file;
+    struct idempotency_answer late = answer_of("k", "one");
+    struct idempotency_answer taker = answer_of("k", "two");
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 1000), IDEMPOTENCY_STARTED);
+    store_file(&file, 1, "alice");
+    CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &late, &err), ERR_CONFLICT, &err);
+    store_file(&file, 2, "alice");
+    CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &taker, &err), ERR_OK, &err);
+    store_file(&file, 3, "alice");
+    CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, &taker, &err), ERR_CONFLICT, &err);
+    CHECK_INT_ROW(label, kept_total(metadata, "alice", NOW), 1);
+}
+
+/* Changes with answers follow each other on one file. */
+CONTRACT(each_change_keeps_its_own_answer)
+{
+    struct err err;
+    struct file file;
+    char key[16];
+    CHECK_INT_ROW(label, insert_row(metadata, 1, "alice"), ERR_OK);
+    store_file(&file, 1, "alice");
+    file.updated_ms = NOW;
+    for (int i = 0; i < 5; i++) {
+        snprintf(key, sizeof key, "u%d", i);
+        struct idempotency_answer answer = answer_of(key, "one");
+        CHECK_INT_ROW(label, begin_state(metadata, key, "one", NOW), IDEMPOTENCY_STARTED);
+        file.version = i + 2;
+        CHECK_ERR_ROW(label, metadata_file_update(metadata, &file, i + 1, &answer, &err), ERR_OK,
+                      &err);
+    }
+    for (int i = 0; i < 5; i++) {
+        snprintf(key, sizeof key, "u%d", i);
+        check_done(metadata, key, NOW + 1, label);
+    }
+}
+
 struct race {
     struct metadata *metadata;
     atomic_int started;

@@ -28,8 +28,9 @@ CONTRACT(an_orphan_is_removed_only_when_nobody_knows_it)
     CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_OK, &err);
     CHECK_ROW(label, removed && count_objects(storage) == 0);
-    CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
-                  ERR_NOT_FOUND, &err);
+    /* S3 does not tell. */
+    enum err_code again = store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err);
+    CHECK_ROW(label, again == ERR_NOT_FOUND || (is_remote(storage) && again == ERR_OK));
 }
 
 CONTRACT(a_put_claims_its_key_until_it_is_closed)
@@ -37,12 +38,13 @@ CONTRACT(a_put_claims_its_key_until_it_is_closed)
     struct err err;
     bool known = false;
     bool removed = false;
+    char tag[STORAGE_TAG_SIZE];
     struct storage_put *handle = NULL;
     if (!(storage_capabilities(storage) & STORAGE_CAN_CLAIM))
         return;
     CHECK_ERR_ROW(label, storage_put_begin(storage, KEY, 3, &handle, &err), ERR_OK, &err);
     CHECK_ERR_ROW(label, storage_put_write(handle, "abc", 3, &err), ERR_OK, &err);
-    CHECK_ERR_ROW(label, storage_put_commit(handle, &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label, commit_content(handle, STR("abc"), tag, &err), ERR_OK, &err);
     CHECK_ERR_ROW(label, store_remove_orphan(storage, KEY, answer_known, &known, &removed, &err),
                   ERR_BUSY, &err);
     CHECK_INT_ROW(label, count_objects(storage), 1);
@@ -105,11 +107,12 @@ static void put_or_sweep(void *context, int index)
     for (int i = 0; i < 50; i++) {
         char key[LIMIT_KEY_BYTES];
         struct storage_stat stat;
+        char tag[STORAGE_TAG_SIZE];
         struct storage_put *handle = NULL;
         snprintf(key, sizeof key, "%02x/%032d", (unsigned)i, index);
         bool held = storage_put_begin(race->storage, key, 1, &handle, &err) == ERR_OK &&
                     storage_put_write(handle, "x", 1, &err) == ERR_OK &&
-                    storage_put_commit(handle, &err) == ERR_OK &&
+                    commit_content(handle, STR("x"), tag, &err) == ERR_OK &&
                     storage_stat_object(race->storage, key, &stat, &err) == ERR_OK;
         atomic_fetch_add(held ? &race->won : &race->failed, 1);
         storage_put_close(handle);

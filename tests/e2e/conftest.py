@@ -1,26 +1,37 @@
-"""Fixtures: a service shared by a session, one with tokens, and a factory for special ones."""
+"""Fixtures: a service shared by a session, one with tokens, and a factory for special ones; and the
+stores of a run (backends.py), with the tests that it is about."""
 
 import shutil
+from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
-from forms import state
+import backends
 from service import Service, running, wait_for
 
 settings.register_profile(
     "e2e",
     deadline=None,
-    max_examples=100,
+    max_examples=backends.examples(100),
     derandomize=True,
     print_blob=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    # A smaller example is looked for where that is quick.
+    phases=[phase for phase in Phase
+            if phase != Phase.shrink or backends.current().is_local],
 )
 settings.load_profile("e2e")
 
 TOOLS = ("curl", "sha256sum", "lighttpd", "chromium", "chromedriver",
          "promtool")
+# These start what they need by themselves, or need no service: once, with the default backend.
+BY_THEMSELVES = ("test_faultproxy", "test_gateway_", "test_history", "test_migrate",
+                 "test_provisioning", "test_readme", "test_servers", "test_sigv4")
+
+servers_started = pytest.StashKey[list]()
+left_out = Counter()  # reason: how many tests
 
 
 def pytest_sessionstart():
@@ -28,6 +39,73 @@ def pytest_sessionstart():
     if missing:
         pytest.exit(f"needed, but not installed: {', '.join(missing)}", 2)
 
+
+# ---- the backend of the run ----
+
+def is_worker(config):
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config):
+    """Servers are started once, by the process that begins the run, for all its workers."""
+    if not is_worker(config) and not config.option.collectonly:
+        config.stash[servers_started] = backends.start_servers(backends.current())
+
+
+def pytest_unconfigure(config):
+    backends.end_servers(config.stash.get(servers_started, []))
+
+
+def pytest_report_header():
+    return f"backend: {backends.current().name}"
+
+
+def reason_to_leave_out(item):
+    """Why a test is not for this run's backend; None when it is."""
+    backend = backends.current()
+    about = item.get_closest_marker("backends")
+    if about:
+        return None if backend.name in about.args else f"about {', '.join(about.args)}"
+    if backend.name == "fs+sqlite":
+        return None
+    local = item.get_closest_marker("local")
+    if local:
+        return f"local: {local.args[0]}"
+    if item.module.__name__.startswith(BY_THEMSELVES):
+        return "needs no backend"
+    if backend.is_core and not item.get_closest_marker("core"):
+        return "not in the core"
+    return None
+
+
+def pytest_collection_modifyitems(config, items):
+    kept, other = [], []
+    for item in items:
+        reason = reason_to_leave_out(item)
+        (other if reason else kept).append(item)
+        if reason:
+            left_out[reason] += 1
+    if other:
+        config.hook.pytest_deselected(items=other)
+        items[:] = kept
+    if is_worker(config):
+        config.workeroutput["left_out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Each worker collects everything: one of them tells."""
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not left_out else {})
+
+
+def pytest_terminal_summary(terminalreporter):
+    if left_out:
+        terminalreporter.section(f"not for {backends.current().name}")
+    for reason, count in left_out.most_common():
+        terminalreporter.line(f"{count:5} {reason}")
+
+
+# ---- services ----
 
 @pytest.fixture(scope="session")
 def service():
@@ -41,21 +119,27 @@ def token_service():
     yield from running(AUTH_MODE="token", DURABILITY="full")
 
 
+@pytest.fixture(scope="module")
+def impatient():
+    """A service that waits three seconds for bytes."""
+    yield from running(AUTH_MODE="none", BODY_IDLE_SECONDS=3)
+
+
 @pytest.fixture
 def nothing_stored(service):
     """Whatever the test sends leaves no row and no bytes."""
-    before = state(service)
+    before = service.state()
     yield
-    wait_for(lambda: state(service) == before, f"state as before: {before}", 10)
+    wait_for(lambda: service.state() == before, f"state as before: {before}", 10)
 
 
 @pytest.fixture
 def start_service():
-    """start_service(crash=False, ready=True, **env): services that end with the test."""
+    """start_service(crash=False, ready=True, **options): services that end with the test."""
     started = []
 
-    def start(crash=False, ready=True, **env):
-        each = Service(crash=crash, **env)
+    def start(crash=False, ready=True, **options):
+        each = Service(crash=crash, **options)
         started.append(each)
         return each.start(ready)
 

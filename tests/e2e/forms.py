@@ -14,11 +14,6 @@ def send(service, body, kind=None):
     return exchange(service, raw_request("POST", "/api/files/upload", headers, body))
 
 
-def state(service):
-    """What is stored: the number of files, and of bytes on disk."""
-    return service.get("/api/files?limit=1").json()["total"], sum(service.stored_bytes().values())
-
-
 def refused(service, body, kind=None, status=400, code="bad_multipart"):
     response = send(service, body, kind)
     assert response.status == status, f"{response.status}, not {status}: {response.body[:300]}"

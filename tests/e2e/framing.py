@@ -1,10 +1,9 @@
 """What the framing tests share: strict checks of raw answers, and a watch over other clients."""
 
 import json
-import threading
 import time
 
-from history import objects
+from background import Background
 from rawhttp import raw_request
 from samples import random_bytes
 
@@ -27,47 +26,33 @@ def check_raw_problem(response, status, code=None):
     return problem
 
 
-def stored(service):
-    """What is there: the kept total, and files on disk."""
-    return service.get("/api/files?limit=1").json()["total"], len(objects(service))
-
-
 def upload_head(name, length, *headers):
     """The head of a PUT that promises `length` bytes."""
     return raw_request("PUT", f"/api/files/upload/{name}",
                        [("Content-Length", length), *headers])
 
 
-class Prober:
+class Prober(Background):
     """Normal requests while something slow goes on; `slowest` is the longest of them, seconds."""
 
+    pause = 0.05
+
     def __init__(self, service):
+        super().__init__()
         self.service = service
         self.made = service.create(random_bytes(2000, seed=53))
         self.slowest = 0.0
         self.count = 0
         self.failures = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stop.is_set():
-            for path in ("/live", f"/api/files/{self.made['id']}", "/api/files?limit=5"):
-                started = time.monotonic()
-                status = self.service.get(path, timeout=20).status_code
-                self.slowest = max(self.slowest, time.monotonic() - started)
-                self.count += 1
-                if status != 200:
-                    self.failures.append((path, status))
-            time.sleep(0.05)
+    def step(self):
+        for path in ("/live", f"/api/files/{self.made['id']}", "/api/files?limit=5"):
+            started = time.monotonic()
+            status = self.service.get(path, timeout=20).status_code
+            self.slowest = max(self.slowest, time.monotonic() - started)
+            self.count += 1
+            if status != 200:
+                self.failures.append((path, status))
 
     def verify(self):
         assert not self.failures, self.failures[:3]

@@ -22,24 +22,11 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import quote
 
 from exchanges import call, log_faults, problem_fault, upload_request
 
 RECOVERY_SECONDS = 10
-
-
-def objects(service):
-    """{path: size} of the bytes that are stored, or on their way to be."""
-    found = {}
-    for path in (Path(service.data_dir) / "objects").rglob("*"):
-        try:
-            if path.is_file():
-                found[path] = path.stat().st_size
-        except FileNotFoundError:
-            pass  # it went while we looked
-    return found
 
 
 def kill_now(service, program, number=signal.SIGKILL):
@@ -285,10 +272,10 @@ class Load:
         if collected.returncode != 0:
             self._violate("I5", f"gc ends with {collected.returncode}: {collected.stderr}")
         rows = self.list_all()
-        sizes = sorted(objects(self.service).values())
-        if sizes != sorted(row["size"] for row in rows):
-            self._violate("I5", f"{len(sizes)} objects with {sum(sizes)} bytes for {len(rows)} "
-                                f"files after gc: {collected.stdout}")
+        found = self.service.objects()
+        if sorted(found.values()) != sorted(row["size"] for row in rows):
+            self._violate("I5", f"{len(found)} objects with {sum(found.values())} bytes for "
+                                f"{len(rows)} files after gc: {collected.stdout}")
         checked = self.service.coffer("fsck", check=False)
         if checked.returncode != 0:
             self._violate("I2", f"fsck ends with {checked.returncode}: {checked.stdout}"

@@ -20,6 +20,7 @@ import requests
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+import backends
 from multipart import encode_multipart
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,9 +79,10 @@ def proc_name(pid):
 
 class Service:
     """`expect_5xx`, `expect_damage` and `expect_unclean` say what a test causes on purpose, so that
-    the checks of close() leave it out."""
+    the checks of close() leave it out. `stores` is where it keeps what it is given: those of the
+    run's backend, or of another one by its name."""
 
-    def __init__(self, crash=False, binaries=None, **env):
+    def __init__(self, crash=False, binaries=None, stores=None, backend=None, **env):
         self.folder = Path(tempfile.mkdtemp(prefix="coffer-"))
         self.host = env.pop("GATEWAY_HOST", "127.0.0.1")
         self.port = int(env.pop("GATEWAY_PORT", 0) or free_port())
@@ -93,10 +95,13 @@ class Service:
             binaries = default if crash else os.environ.get("COFFER_BIN", default)
         self.binaries = Path(binaries).resolve()
         self.extra_env = {name: str(value) for name, value in env.items()}
+        self.backend = backends.named(backend) if backend else backends.current()
+        self.stores = stores or self.backend.open(self)
         self.process = None
         self.expect_5xx = False
         self.expect_damage = False
         self.expect_unclean = False
+        self.closed = False
         self._threads = threading.local()
         self._seen = {}
 
@@ -113,6 +118,7 @@ class Service:
             LOG_FILE=str(self.log_file),
             COFFER_BIN=str(self.binaries),
         )
+        env.update(self.stores.settings())
         env.update(self.extra_env)
         return env
 
@@ -347,17 +353,36 @@ class Service:
     def parse_openmetrics(text):
         return list(openmetrics.text_string_to_metric_families(text))
 
+    def objects(self):
+        """{name: size} of the bytes that are stored; on fs also of those on their way to be."""
+        return self.stores.objects.every()
+
     def stored_bytes(self):
-        """{path: size} of everything below DATA_DIR but the database: objects, and what is on its
-        way to be one."""
-        found = {}
-        for path in self.data_dir.rglob("*"):
-            try:
-                if path.is_file() and ".sqlite" not in path.name:
-                    found[path] = path.stat().st_size
-            except FileNotFoundError:
-                pass  # it went while we looked
-        return found
+        """{name: size} of all that is stored, and of what is on its way to be: on fs everything
+        below DATA_DIR but the database."""
+        if isinstance(self.stores.objects, backends.BucketObjects):
+            return {**self.objects(), **self.stores.objects.unfinished()}
+        return {path: size for path, size in backends.sizes(self.data_dir).items()
+                if ".sqlite" not in path.name}
+
+    def state(self):
+        """(files, objects, bytes) stored now. In a bucket the bytes of deleted files go soon after
+        the answer: they are waited for."""
+        deadline = time.monotonic() + 10
+        while True:
+            stored = self.stored_bytes()
+            files = self.get("/api/files?limit=1").json()["total"]
+            settled = isinstance(self.stores.objects, backends.FolderObjects)
+            if settled or len(stored) == files or time.monotonic() > deadline:
+                return files, len(stored), sum(stored.values())
+            time.sleep(0.05)
+
+    def object_of(self, content):
+        """The name of the one object that holds this content."""
+        found = [name for name, size in self.objects().items()
+                 if size == len(content) and self.stores.objects.read(name) == content]
+        assert len(found) == 1, f"{len(found)} objects hold it"
+        return found[0]
 
     def spooled(self):
         """Names of bodies in the gateway's spool, which may be a mount only the gateway sees."""
@@ -387,7 +412,11 @@ class Service:
             assert fsck.returncode == 0, f"fsck: {fsck.stdout}\n{fsck.stderr}"
 
     def close(self):
-        """Stops, checks, removes the folder; kills what is left whatever happens."""
+        """Stops, checks, removes the folder and what is stored elsewhere; kills what is left
+        whatever happens. Once: what its stores stand on may end after that."""
+        if self.closed:
+            return
+        self.closed = True
         try:
             if self.process is None:
                 return
@@ -401,6 +430,7 @@ class Service:
         finally:
             self.kill_all()
             shutil.rmtree(self.folder, ignore_errors=True)
+            self.stores.drop()
 
 
 def running(**env):

@@ -12,6 +12,8 @@ from problems import check_problem
 from rawhttp import exchange, raw_request
 from samples import HTML, PDF, SVG, TEXT, UNKNOWN_ID, random_bytes, sha256, unique
 
+pytestmark = pytest.mark.core
+
 CONTENT = random_bytes(1000, seed=66)
 
 

@@ -9,13 +9,15 @@ import time
 import pytest
 
 from exchanges import call, problem_fault, upload_request
-from history import RECOVERY_SECONDS, Load, objects
+from history import RECOVERY_SECONDS, Load
 from mounts import ReadOnly, Tmpfs
 from problems import check_problem
 from samples import MIB, random_bytes, sha256, unique
 from service import Service, wait_for
 
 MIN_FREE = MIB
+# test_fault_store and test_fault_database have what can happen to stores elsewhere.
+on_disk = pytest.mark.local("about the disk that DATA_DIR is on")
 
 
 @pytest.fixture
@@ -54,11 +56,12 @@ def check_readable(service, kept):
 
 def settled(service, expected):
     """No bytes but those of so many files."""
-    return len(objects(service)) == expected
+    return len(service.objects()) == expected
 
 
 # ---- F17: no space for data ----
 
+@on_disk
 def test_f17_full_by_uploads(cramped, small_disk):
     kept = fill_by_uploads(cramped)
     assert len(kept) > 10
@@ -79,6 +82,7 @@ def test_f17_full_by_uploads(cramped, small_disk):
              "uploads are taken again", RECOVERY_SECONDS)
 
 
+@on_disk
 @pytest.mark.parametrize("way", ["form", "put", "pipe"])
 def test_f17_too_large_for_what_is_left(cramped, way):
     before = cramped.create(b"before")
@@ -92,6 +96,7 @@ def test_f17_too_large_for_what_is_left(cramped, way):
     assert small.status == 201, f"the failed upload holds its key: {small}"
 
 
+@on_disk
 def test_f17_full_by_others(cramped, small_disk):
     """Not one byte is left, not even what deletes need: answers say so, and all comes back."""
     kept = {cramped.create(random_bytes(10_000, seed=n))["id"]: random_bytes(10_000, seed=n)
@@ -113,6 +118,7 @@ def test_f17_full_by_others(cramped, small_disk):
         assert cramped.delete(f"/api/files/{each}").status_code == 200
 
 
+@on_disk
 def test_f17_many_uploads_race_for_the_last_space(cramped, small_disk):
     answers, lock = [], threading.Lock()
 
@@ -137,6 +143,7 @@ def test_f17_many_uploads_race_for_the_last_space(cramped, small_disk):
         assert cramped.delete(f"/api/files/{each}").status_code == 200
 
 
+@on_disk
 def test_f17_disk_fills_and_empties_under_load(cramped, small_disk):
     load = Load(cramped, clients=6, seed=17, sizes=(0, 700, 20_000, 100_000))
     with load:
@@ -149,6 +156,7 @@ def test_f17_disk_fills_and_empties_under_load(cramped, small_disk):
     load.check()
 
 
+@on_disk
 def test_f17_out_of_inodes(start_service, tmp_path):
     disk = Tmpfs(tmp_path / "disk", 64 * MIB, inodes=2000)
     service = start_service(DATA_DIR=f"{disk.path}/data", MIN_FREE_BYTES=MIN_FREE)
@@ -235,6 +243,7 @@ def test_f17_full_log_disk_fails_no_request(start_service, tmp_path):
 
 # ---- F17: DATA_DIR goes away ----
 
+@on_disk
 def test_f17_data_dir_vanishes_and_returns(start_service):
     service = start_service(SWEEP_INTERVAL_SECONDS=1, SWEEP_GRACE_SECONDS=0)
     service.expect_5xx = True
@@ -273,6 +282,7 @@ def test_f17_data_dir_vanishes_and_returns(start_service):
         sorted(["file.bin", "lost", "lost", "lost"])
 
 
+@on_disk
 def test_f17_data_dir_vanishes_under_load(start_service):
     service = start_service()
     service.expect_5xx = True
@@ -288,6 +298,7 @@ def test_f17_data_dir_vanishes_under_load(start_service):
     load.check()
 
 
+@on_disk
 def test_f17_an_empty_folder_in_its_place_is_no_store(start_service):
     """A volume that was not mounted: never taken for the store, never filled."""
     service = start_service()
@@ -309,6 +320,7 @@ def test_f17_an_empty_folder_in_its_place_is_no_store(start_service):
 
 # ---- F20: read-only, symbolic links ----
 
+@on_disk
 def test_f20_read_only_objects(start_service):
     service = start_service()
     content = random_bytes(10_000, seed=20)
@@ -335,6 +347,7 @@ def test_f20_read_only_objects(start_service):
     assert service.get(f"/api/files/{kept['id']}").content == content
 
 
+@on_disk
 def test_f20_read_only_data_dir(start_service):
     """Refused at the start with a clear line, or up and not ready; never half of it."""
     service = start_service()
@@ -363,6 +376,7 @@ def test_f20_read_only_data_dir(start_service):
     assert service.get(f"/api/files/{made['id']}").content == content
 
 
+@on_disk
 def test_f20_object_replaced_by_a_link(start_service, tmp_path):
     """The bytes of another file of the server are never sent."""
     service = start_service()
@@ -370,7 +384,7 @@ def test_f20_object_replaced_by_a_link(start_service, tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"another's")
     made = service.create(b"my bytes!")
-    path = next(iter(objects(service)))
+    path = next(iter(service.objects()))
     path.unlink()
     path.symlink_to(secret)
     for url in (f"/api/files/{made['id']}", f"/api/files/{made['id']}/download"):
@@ -381,13 +395,14 @@ def test_f20_object_replaced_by_a_link(start_service, tmp_path):
     assert secret.read_bytes() == b"another's"
 
 
+@on_disk
 @pytest.mark.parametrize("part", ["objects", "shard"])
 def test_f20_folder_replaced_by_a_link(start_service, tmp_path, part):
     """Nothing is read from it, and nothing is written into it."""
     service = start_service()
     service.expect_5xx = service.expect_damage = True
     made = service.create(b"stored")
-    path = next(iter(objects(service)))
+    path = next(iter(service.objects()))
     folder = service.data_dir / "objects" if part == "objects" else path.parent
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)
@@ -399,6 +414,7 @@ def test_f20_folder_replaced_by_a_link(start_service, tmp_path, part):
     assert sorted(elsewhere.rglob("*")) == names, "written through a symbolic link"
 
 
+@on_disk
 @pytest.mark.parametrize("part", ["", "objects"])
 def test_f20_linked_parts_at_the_start(tmp_path, part):
     """DATA_DIR itself may be a link (an operator's choice, resolved once) or is refused; a link

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from background import Background
 from exchanges import call, problem_fault
 from history import RECOVERY_SECONDS, Load, kill_now
 from rawhttp import RawConnection, raw_request
@@ -27,10 +28,11 @@ CALLS = {
 GOOD = {"files_upload": 201, "files_delete": 404, "files_update": 404}
 
 
-class Callers:
+class Callers(Background):
     """Calls every program but one again and again; remembers what failed and the slowest."""
 
     def __init__(self, service, without):
+        super().__init__()
         self.port = service.port
         made = service.create()
         self.calls = {name: (method, path.format(id=made["id"]))
@@ -38,27 +40,15 @@ class Callers:
         self.failures = []
         self.slowest = 0.0
         self.count = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stop.is_set():
-            for name in self.calls:
-                started = time.monotonic()
-                answer = call_program(self.port, name, self.calls[name])
-                self.slowest = max(self.slowest, time.monotonic() - started)
-                self.count += 1
-                if answer.status != GOOD.get(name, 200):
-                    self.failures.append(str(answer))
-            time.sleep(0.01)
+    def step(self):
+        for name in self.calls:
+            started = time.monotonic()
+            answer = call_program(self.port, name, self.calls[name])
+            self.slowest = max(self.slowest, time.monotonic() - started)
+            self.count += 1
+            if answer.status != GOOD.get(name, 200):
+                self.failures.append(str(answer))
 
 
 def call_program(port, name, request, timeout=30):

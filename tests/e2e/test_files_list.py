@@ -5,6 +5,8 @@ import pytest
 from problems import check_problem
 from samples import GIF, PNG, TEXT, unique
 
+pytestmark = pytest.mark.core
+
 NAMES = ["b", "a", "Z", "é", "aa", "z", "日", "a b", "B", "10", "9", "~"]
 
 

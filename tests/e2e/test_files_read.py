@@ -10,6 +10,8 @@ import pytest
 from problems import check_problem
 from samples import GIF, HTML, PDF, PNG, SVG, TEXT, UNKNOWN_ID, random_bytes, sha256
 
+pytestmark = pytest.mark.core
+
 CONTENT = random_bytes(100_000, seed=1)
 
 

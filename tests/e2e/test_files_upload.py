@@ -16,6 +16,8 @@ from samples import (
 )
 from service import wait_for
 
+pytestmark = pytest.mark.core
+
 MEMBERS = {
     "id", "originalName", "mimeType", "size", "sha256", "bucket", "key", "owner", "visibility",
     "metadata", "status", "createdAt", "updatedAt", "expiresAt", "links",

@@ -5,25 +5,15 @@ import time
 
 import pytest
 
-from framing import check_raw_problem, stored, upload_head
+from framing import check_raw_problem, upload_head
 from multipart import encode_multipart
 from rawhttp import RawConnection, exchange, raw_request
 from samples import random_bytes, sha256, unique
-from service import Service, wait_for
+from service import wait_for
 
 
 def request_in_pieces(service, *pieces, method="GET"):
     return exchange(service, b"", method, pieces=pieces)
-
-
-@pytest.fixture(scope="module")
-def impatient():
-    """A service that waits three seconds for bytes."""
-    running = Service(AUTH_MODE="none", BODY_IDLE_SECONDS=3)
-    try:
-        yield running.start()
-    finally:
-        running.close()
 
 
 # ---- row 33 ----
@@ -77,11 +67,11 @@ def test_row_36_post_without_length(service, path):
 
 
 def test_row_36_put_without_length_names_the_pipe(service):
-    before = stored(service)
+    before = service.state()
     request = raw_request("PUT", "/api/files/upload/a.txt", length=False)
     problem = check_raw_problem(exchange(service, request), 411, "length_required")
     assert "/api/files/pipe/" in problem["detail"]
-    assert stored(service) == before
+    assert service.state() == before
 
 
 def test_row_36_patch_without_length(service):
@@ -98,36 +88,36 @@ def test_row_36_patch_without_length(service):
 @pytest.mark.parametrize("values", [("-1",), ("+5",), ("5x",), ("",), ("18446744073709551616",),
                                     ("9223372036854775808",), ("5", "5"), ("5", "6"), ("5, 5",)])
 def test_row_37_bad_content_length(service, values):
-    before = stored(service)
+    before = service.state()
     request = raw_request("PUT", "/api/files/upload/a.txt",
                           [("Content-Length", value) for value in values], b"hello", length=False)
     response = exchange(service, request)
     # An empty value is no length at all, which has a status of its own.
     status = response.status if values == ("",) and response.status == 411 else 400
     check_raw_problem(response, status)
-    assert stored(service) == before
+    assert service.state() == before
 
 
 # ---- row 38 ----
 
 def test_row_38_length_and_transfer_encoding(service):
-    before = stored(service)
+    before = service.state()
     request = raw_request("PUT", "/api/files/pipe/a.txt",
                           [("Content-Length", 5), ("Transfer-Encoding", "chunked")],
                           b"5\r\nhello\r\n0\r\n\r\n")
     check_raw_problem(exchange(service, request), 400)
-    assert stored(service) == before
+    assert service.state() == before
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n0\r\n\r\n",
                                     b"10000000000000000\r\nhello\r\n0\r\n\r\n",
                                     b"5\r\nhelloXX0\r\n\r\n"])
 def test_row_38_bad_chunks(service, chunks):
-    before = stored(service)
+    before = service.state()
     request = raw_request("PUT", "/api/files/pipe/a.txt", [("Transfer-Encoding", "chunked")],
                           chunks)
     check_raw_problem(exchange(service, request), 400)
-    assert stored(service) == before
+    assert service.state() == before
 
 
 def test_row_38_gzip_chunked(service):
@@ -140,18 +130,18 @@ def test_row_38_gzip_chunked(service):
 
 @pytest.mark.parametrize("route", ["upload", "pipe"])
 def test_row_39_body_ends_early(service, route):
-    before = stored(service)
+    before = service.state()
     head = raw_request("PUT", f"/api/files/{route}/a.txt", [("Content-Length", 1000)])
     with RawConnection(service) as connection:
         connection.send(head, b"x" * 500).half_close()
         response = connection.read("PUT")
         assert connection.ended(), "the connection stays open"
     assert response.status in (0, 400, 408), response
-    wait_for(lambda: stored(service) == before, "nothing stored")
+    wait_for(lambda: service.state() == before, "nothing stored")
 
 
 def test_row_39_body_goes_idle(impatient):
-    before = stored(impatient)
+    before = impatient.state()
     started = time.monotonic()
     with RawConnection(impatient) as connection:
         connection.send(upload_head("a.txt", 1000), b"x" * 500)
@@ -161,7 +151,7 @@ def test_row_39_body_goes_idle(impatient):
     assert response.status in (0, 408), response
     if response.status:
         check_raw_problem(response, 408, "request_timeout")
-    wait_for(lambda: stored(impatient) == before, "nothing stored")
+    wait_for(lambda: impatient.state() == before, "nothing stored")
 
 
 # ---- row 40 ----
@@ -179,7 +169,7 @@ def test_row_40_length_smaller_than_the_body(service):
 
 
 def test_row_40_multipart_cut_by_its_length(service):
-    before = stored(service)
+    before = service.state()
     body, kind = encode_multipart([], b"content" * 100, "a.txt")
     head = raw_request("POST", "/api/files/upload", [("Content-Type", kind),
                                                      ("Content-Length", len(body) - 40)])
@@ -189,7 +179,7 @@ def test_row_40_multipart_cut_by_its_length(service):
         second = connection.read()
     check_raw_problem(first, 400, "bad_multipart")
     assert second.status in (0, 400)
-    assert stored(service) == before
+    assert service.state() == before
 
 
 # ---- row 41 ----
@@ -227,7 +217,7 @@ def test_row_41_chunked_by_the_streaming_route(service):
 @pytest.mark.parametrize("way", ["put", "form", "pipe"])
 @pytest.mark.parametrize("end", ["reset", "close", "half_close"])
 def test_row_42_client_goes_away_mid_upload(service, way, end):
-    before = stored(service)
+    before = service.state()
     content = random_bytes(400_000, seed=42)
     if way == "form":
         body, kind = encode_multipart([], content, "a.bin")
@@ -242,7 +232,7 @@ def test_row_42_client_goes_away_mid_upload(service, way, end):
         if end == "half_close":
             assert connection.read("PUT").status in (0, 400, 408)
     wait_for(lambda: service.metric("http_requests_in_flight") <= 1, "the request has ended")
-    wait_for(lambda: stored(service) == before, "no bytes, no row")
+    wait_for(lambda: service.state() == before, "no bytes, no row")
 
 
 # ---- row 43 ----
@@ -277,12 +267,12 @@ def test_row_44_two_authorizations(token_service):
 
 
 def test_row_44_two_idempotency_keys(service):
-    before = stored(service)
+    before = service.state()
     for values in (("k1", "k2"), ("k1", "k1")):
         request = raw_request("PUT", "/api/files/upload/a.txt",
                               [("Idempotency-Key", value) for value in values], b"hello")
         check_raw_problem(exchange(service, request), 400, "bad_request")
-    assert stored(service) == before
+    assert service.state() == before
 
 
 # ---- row 45 ----

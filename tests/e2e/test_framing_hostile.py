@@ -9,20 +9,10 @@ import time
 import pytest
 
 import fastcgi
-from framing import Prober, check_raw_problem, stored, upload_head
+from framing import Prober, check_raw_problem, upload_head
 from rawhttp import RawConnection, exchange, raw_request
 from samples import random_bytes, unique
-from service import Service, proc_stat, wait_for
-
-
-@pytest.fixture(scope="module")
-def impatient():
-    """A service that waits three seconds for bytes."""
-    running = Service(AUTH_MODE="none", BODY_IDLE_SECONDS=3)
-    try:
-        yield running.start()
-    finally:
-        running.close()
+from service import proc_stat, wait_for
 
 
 # ---- row 53 ----
@@ -69,26 +59,26 @@ def send_slowly(connection, seconds):
 
 def test_row_53_slow_body(impatient):
     """Slower than the minimum rate, though never silent."""
-    before = stored(impatient)
+    before = impatient.state()
     with Prober(impatient) as prober, RawConnection(impatient, timeout=0.2) as connection:
         connection.send(upload_head("slow", 1_000_000))
         assert send_slowly(connection, 30), "100 bytes a second are never ended"
         if connection.pending:
             connection.socket.settimeout(5)
             check_raw_problem(connection.read("PUT"), 408, "request_timeout")
-    wait_for(lambda: stored(impatient) == (before[0] + 1, before[1] + 1), "nothing stored")
+    wait_for(lambda: impatient.state()[:2] == (before[0] + 1, before[1] + 1), "nothing stored")
     prober.verify()
 
 
 def test_row_53_silent_body_of_the_pipe_route(impatient):
     """The gateway spools it: silence ends it there."""
-    before = stored(impatient)
+    before = impatient.state()
     with Prober(impatient) as prober, RawConnection(impatient, timeout=40) as connection:
         connection.send(raw_request("PUT", "/api/files/pipe/slow", [("Content-Length", 1_000_000)]),
                         b"x" * 20)
         assert connection.read("PUT").status in (0, 408)
         assert connection.ended()
-    wait_for(lambda: stored(impatient) == (before[0] + 1, before[1] + 1), "nothing stored")
+    wait_for(lambda: impatient.state()[:2] == (before[0] + 1, before[1] + 1), "nothing stored")
     prober.verify()
 
 

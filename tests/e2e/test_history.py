@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from backends import sizes
 from history import Load
 
 
@@ -46,6 +47,9 @@ class Toy:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+    def objects(self):
+        return sizes(self.data_dir / "objects")
 
     def coffer(self, *_args, **_options):
         return subprocess.CompletedProcess(_args, 1 if self.fault == "fsck" else 0, "", "")

@@ -7,6 +7,8 @@ from problems import check_problem
 from rawhttp import exchange, raw_request
 from samples import TEXT, sha256_digest, unique
 
+pytestmark = pytest.mark.core
+
 REPLAYED = "Idempotency-Replayed"
 
 

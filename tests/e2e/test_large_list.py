@@ -1,14 +1,18 @@
-"""Lists past the limits of counting and of offsets: 10,000 files and a few."""
+"""Lists past the limits of counting and of offsets: 10,000 files and a few; 1,000 and a few where the
+database sorts in memory (FerretDB), which leaves those two limits to the default backend."""
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import backends
 from problems import check_problem
 from service import running
 
-COUNT = 10_020
+ROUND = 10_000 if backends.current().metadata == "sqlite" else 1_000
+COUNT = ROUND + 20
+COUNTED = 10_000  # totals of filtered lists, as far as they are counted
 
 
 @pytest.fixture(scope="module")
@@ -34,30 +38,31 @@ def page(service, **query):
 
 def test_totals_are_kept_or_counted_up_to_ten_thousand(crowded):
     assert page(crowded, limit=1)["total"] == COUNT
-    assert page(crowded, limit=1, prefix="n-")["total"] is None
+    assert page(crowded, limit=1, prefix="n-")["total"] == (None if COUNT > COUNTED else COUNT)
     assert page(crowded, limit=1, prefix="n-1")["total"] == sum(
         str(number).startswith("1") for number in range(1, COUNT + 1)
     )
     assert page(crowded, limit=1, prefix="m")["total"] == 0
 
 
+@pytest.mark.local("10,000 rows are more than FerretDB sorts in useful time")
 def test_a_filtered_total_of_exactly_ten_thousand(crowded):
     surplus = [file["id"] for file in page(crowded, prefix="n-", limit=1000)["files"]]
-    surplus = surplus[:COUNT - 10_000]
+    surplus = surplus[:COUNT - COUNTED]
     body = {"metadata": {"moved": "away"}, "originalName": "moved"}
     for each in surplus:
         assert crowded.patch(f"/api/files/{each}", json=body).status_code == 200
-    assert page(crowded, limit=1, prefix="n-")["total"] == 10_000
+    assert page(crowded, limit=1, prefix="n-")["total"] == COUNTED
     assert page(crowded, limit=1)["total"] == COUNT
 
 
 def test_offsets_end_and_cursors_go_on(crowded):
-    last = page(crowded, offset=10_000, limit=1000, sort="name")
-    assert len(last["files"]) == COUNT - 10_000 and last["nextCursor"] is None
+    last = page(crowded, offset=ROUND, limit=1000, sort="name")
+    assert len(last["files"]) == COUNT - ROUND and last["nextCursor"] is None
     check_problem(crowded.get("/api/files?offset=10001"), 400, "bad_parameter")
-    at = page(crowded, offset=9_990, limit=5, sort="name")
+    at = page(crowded, offset=ROUND - 10, limit=5, sort="name")
     rest = page(crowded, cursor=at["nextCursor"], limit=1000, sort="name")
-    assert len(rest["files"]) == COUNT - 9_995 and rest["nextCursor"] is None
+    assert len(rest["files"]) == COUNT - ROUND + 5 and rest["nextCursor"] is None
     assert rest["files"][5:] == last["files"]
 
 

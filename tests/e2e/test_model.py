@@ -9,11 +9,16 @@ import random
 from collections import Counter
 from urllib.parse import quote
 
+import pytest
+
+from backends import examples
 from model import Model
 from samples import GIF, PNG, TEXT, UNKNOWN_ID
 
+pytestmark = pytest.mark.core
+
 SEED = int(os.environ.get("MODEL_SEED", "20261121"))
-OPERATIONS = int(os.environ.get("MODEL_OPERATIONS", "2500"))
+OPERATIONS = int(os.environ.get("MODEL_OPERATIONS") or examples(2500))
 
 NAMES = ["a.txt", "ab", "Ä.bin", "日本.txt", "x y", "q\"q", "zz", "a%b", "A.TXT", "😀", "10", "9"]
 COMPARED = ("Location", "ETag", "Content-Range", "Idempotency-Replayed")

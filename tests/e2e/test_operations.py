@@ -38,6 +38,7 @@ def test_uptime_grows(service):
     wait_for(lambda: service.get("/health").json()["uptimeSeconds"] > first, "uptime grows", 5)
 
 
+@pytest.mark.local("moves DATA_DIR away; test_fault_store does the same to a store")
 def test_store_that_is_away_is_not_ready_and_comes_back(start_service):
     service = start_service()
     service.expect_5xx = True
@@ -62,6 +63,7 @@ def test_store_that_is_away_is_not_ready_and_comes_back(start_service):
     service.create(b"new")
 
 
+@pytest.mark.local("moves the folder of objects away; test_fault_store does the same to a store")
 def test_deletes_and_lists_while_the_bytes_are_away(start_service):
     """From its acknowledged delete on nobody reads a file, whatever the store does."""
     service = start_service(SWEEP_INTERVAL_SECONDS="0")
@@ -81,10 +83,11 @@ def test_deletes_and_lists_while_the_bytes_are_away(start_service):
     check_problem(service.get(path), 404, "not_found")
     assert service.get(f"/api/files/{kept['id']}").content == b"kept" * 99
     service.coffer("gc")
-    held = [each for each in service.stored_bytes() if each.stat().st_size == len(b"gone" * 99)]
+    held = list(service.objects())
     assert len(held) == 1 and held[0].read_bytes() == b"kept" * 99
 
 
+@pytest.mark.local("removes DATA_DIR")
 def test_vanished_data_dir_is_not_made_anew_by_a_restart(start_service):
     service = start_service()
     service.create(b"x")

@@ -1,4 +1,4 @@
-"""Properties over random files, at least 100 examples each."""
+"""Properties over random files, 100 examples each on the default backend."""
 
 import hashlib
 import re
@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backends import examples
 from problems import check_problem
 from samples import MAX_FILE_SIZE, random_bytes, sha256, unique
 from service import running
+
+pytestmark = pytest.mark.core
 
 LIMIT = 100_000
 
@@ -101,17 +104,13 @@ def test_after_delete_every_path_is_404(service, content, batch, visibility):
     assert page["files"] == [] and page["total"] == 0
 
 
-def stored(service):
-    return service.get("/api/files?limit=1").json()["total"], len(service.stored_bytes())
-
-
 @given(over=st.one_of(st.integers(1, 20), st.integers(1, 1500)), way=WAYS)
 def test_above_the_limit_is_413_and_nothing_stored(small_service, over, way):
-    before = stored(small_service)
+    before = small_service.state()
     response = upload(small_service, way, b"x" * (LIMIT + over))
     problem = check_problem(response, 413, "file_too_large")
     assert problem["details"] == {"limit": LIMIT}
-    assert stored(small_service) == before
+    assert small_service.state() == before
 
 
 @given(under=st.integers(0, 20), way=WAYS)
@@ -123,17 +122,17 @@ def test_up_to_the_limit_is_accepted(small_service, under, way):
 
 
 def test_the_real_limit(service):
-    before = stored(service)
+    before = service.state()
     for way in ("multipart", "upload"):
         check_problem(upload(service, way, bytes(MAX_FILE_SIZE + 1)), 413, "file_too_large")
-    assert stored(service) == before
+    assert service.state() == before
     file = upload(service, "multipart", bytes(MAX_FILE_SIZE)).json()
     assert file["size"] == MAX_FILE_SIZE
     service.delete(f"/api/files/{file['id']}")
 
 
 @given(name=NAMES)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_names_round_trip(service, name):
     by_form = service.create(b"n", name)
     assert by_form["originalName"] == name

@@ -22,7 +22,7 @@ bool store_make(struct config *ret_config)
 {
     struct err err;
     store_config(ret_config, check_temp_dir());
-    if (storage_init(ret_config, &err) == ERR_OK &&
+    if (storage_init(ret_config, &clock_system, &err) == ERR_OK &&
         metadata_init(ret_config, &clock_system, &err) == ERR_OK)
         return true;
     fprintf(stderr, "store_make: %s: %s\n", err.operation, err.message);

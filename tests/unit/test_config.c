@@ -31,8 +31,13 @@ TEST(config, defaults_are_those_of_the_contract)
     clear_environment();
     REQUIRE(getcwd(cwd, sizeof cwd) != NULL);
     CHECK_ERR(config_load(&config, &err), ERR_OK, &err);
+    CHECK_INT(config.node_mode, NODE_MODE_SINGLE);
     CHECK_TEXT(config.gateway_host, "127.0.0.1");
     CHECK_INT(config.gateway_port, 5921);
+    CHECK_TEXT(config.node_host, "127.0.0.1");
+    CHECK_INT(config.node_port, 3847);
+    CHECK_TEXT(config.gateway_nodes, "127.0.0.1:3847");
+    CHECK_TEXT(config.trusted_proxies, "");
     snprintf(path, sizeof path, "%s/data", cwd);
     CHECK_TEXT(config.data_dir, path);
     snprintf(path, sizeof path, "%s/data/log/coffer.ndjson", cwd);
@@ -89,6 +94,8 @@ TEST(config, values_that_are_taken)
         {"ALLOWED_HOSTS", "a.example:8080, [::1]:80,[::1],10.0.0.1:1", NULL},
         {"ALLOWED_ORIGINS", "https://a.example,http://b.example:3000", NULL},
         {"METRICS_ALLOW", "10.0.0.1, fd00::/8", NULL},
+        {"TRUSTED_PROXIES", "10.0.0.1,10.1.0.0/16", NULL},
+        {"GATEWAY_NODES", "10.0.0.1,node-2.example:3848, c", NULL},
         {"BODY_MIN_RATE", "2K", "2048"},
         {"SWEEP_INTERVAL_SECONDS", "0", "0"},
         {"DATA_DIR", "/srv//files/./x/", "/srv/files/x"},
@@ -165,6 +172,14 @@ TEST(config, values_that_are_refused_with_one_line_naming_the_setting)
         {"ALLOWED_ORIGINS", "https://"},
         {"ALLOWED_ORIGINS", "ftp://a.example"},
         {"METRICS_ALLOW", "everyone"},
+        {"TRUSTED_PROXIES", "all"},
+        {"TRUSTED_PROXIES", "10.0.0.1\") \""},
+        {"GATEWAY_NODES", "10.0.0.1:0"},
+        {"GATEWAY_NODES", "[::1]:3847"},
+        {"GATEWAY_NODES", "a,,b"},
+        {"GATEWAY_NODES", "http://a"},
+        {"NODE_PORT", "0"},
+        {"NODE_HOST", "a b"},
         {"METRICS_ALLOW", "10.0.0.0/33"},
         {"METRICS_ALLOW", "10.0.0.1,,"},
         {"UPLOAD_WORKERS", "0"},

@@ -15,7 +15,7 @@ static void clear_environment(void)
 static bool is_setting_name(struct str name)
 {
     for (size_t i = 0; i < name.len; i++)
-        if ((name.data[i] < 'A' || name.data[i] > 'Z') && name.data[i] != '_')
+        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", name.data[i]))
             return false;
     return name.len > 0;
 }

@@ -1,5 +1,6 @@
+#include "base/jsonw.h"
+
 #include "base/text.h"
-#include "http/jsonio.h"
 
 /* A comma is due after everything but what opens or parts already. */
 static void begin_value(struct buf *out, const char *name)

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Sourced by coffer-serve: its commands beside `foreground`.
+# shellcheck disable=SC2154 # set by coffer-serve
+
+is_running() { [ -e "$RUNTIME_DIR/lock" ] && ! flock -n "$RUNTIME_DIR/lock" true; }
+
+start_command() {
+    local pid
+    make_runtime_dir
+    ! is_running || die "already running with RUNTIME_DIR $RUNTIME_DIR"
+    rm -f -- "$RUNTIME_DIR/ready"
+    setsid "$self" "${role_words[@]}" foreground >"$RUNTIME_DIR/output" 2>&1 </dev/null &
+    pid=$!
+    while [ ! -e "$RUNTIME_DIR/ready" ]; do
+        if ! kill -0 "$pid" 2>/dev/null; then
+            cat -- "$RUNTIME_DIR/output" >&2 2>/dev/null || true
+            exit 1
+        fi
+        sleep 0.02
+    done
+    cat -- "$RUNTIME_DIR/output"
+}
+
+stop_command() {
+    if ! is_running; then
+        say "not running with RUNTIME_DIR $RUNTIME_DIR"
+        return 0
+    fi
+    kill -TERM "$(cat "$RUNTIME_DIR/launcher.pid")"
+    flock -w $((2 * STOP_GRACE_SECONDS + 15)) "$RUNTIME_DIR/lock" true ||
+        die "did not stop within $((2 * STOP_GRACE_SECONDS + 15)) s"
+}
+
+status_command() {
+    if ! is_running; then
+        printf 'not running (RUNTIME_DIR %s)\n' "$RUNTIME_DIR"
+        exit "$NOT_RUNNING"
+    fi
+    local state=starting
+    [ ! -e "$RUNTIME_DIR/ready" ] || state=running
+    printf '%s at http://%s:%s/ (process %s, RUNTIME_DIR %s)\n' "$state" "$COFFER_BIND" \
+        "$port" "$(cat "$RUNTIME_DIR/launcher.pid")" "$RUNTIME_DIR"
+}
+
+check_command() {
+    local configuration=${role:-single}.conf
+    check_lighttpd
+    raise_limits
+    if [ "$role" = gateway ] || [ "$role" = nodes ]; then
+        configuration=gateway.conf
+        COFFER_NODES_FILE=$(mktemp)
+        trap 'rm -f -- "$COFFER_NODES_FILE"' EXIT
+        begin_nodes_file
+    fi
+    (cd -- "$COFFER_BIN" && lighttpd -tt -f "$COFFER_SHARE/$configuration") ||
+        die "lighttpd refuses $COFFER_SHARE/$configuration"
+    printf 'settings, lighttpd and its configuration are in order\n'
+}

@@ -1,0 +1,323 @@
+#include "observe/report.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/config_table.h"
+#include "base/text.h"
+#include "observe/report_parts.h"
+
+#define NS_PER_MS 1000000LL
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS (5 * 60 * 1000)
+
+struct backoff {
+    unsigned failures; /* in a row */
+    int64_t until_ns;
+};
+
+struct report {
+    struct report_options options;
+    struct dsn dsn;
+    char header[DSN_KEY_SIZE + 160];
+    char server_name[256];
+    struct sender_lane *lane;
+    struct report_storm storm;
+    /* the sender's thread: */
+    struct report_limits limits;
+    struct backoff backoff;
+    struct report_spool spool;
+    struct buf event;
+};
+
+/* What is offered to the sender: this, then the event's JSON up to the stack, or all of it. */
+struct pending {
+    char event_id[REPORT_ID_SIZE];
+    bool is_finished;
+    size_t address_count;
+    uintptr_t addresses[STACK_DEPTH];
+};
+
+static int64_t now_ns(const struct report *report)
+{
+    return clock_steady_ns(report->options.clock);
+}
+
+static void count(const struct report *report, enum metric_sentry outcome, unsigned amount)
+{
+    const unsigned label = outcome;
+    metrics_add(report->options.metrics, METRIC_SENTRY_EVENTS, &label, amount);
+}
+
+/* ---- on the sender's thread ---- */
+
+static bool is_limited(const struct report *report)
+{
+    return now_ns(report) < report->limits.until_ns;
+}
+
+static bool is_backing_off(const struct report *report)
+{
+    return now_ns(report) < report->backoff.until_ns;
+}
+
+/* Doubling, with jitter from half of it on, so that many programs don't come back at once. */
+static void back_off(struct report *report)
+{
+    uint32_t random = 0;
+    int64_t wait_ms = BACKOFF_MIN_MS;
+    for (unsigned i = 0; i < report->backoff.failures && wait_ms < BACKOFF_MAX_MS; i++)
+        wait_ms *= 2;
+    if (wait_ms > BACKOFF_MAX_MS)
+        wait_ms = BACKOFF_MAX_MS;
+    clock_random(report->options.clock, &random, sizeof random);
+    wait_ms = wait_ms / 2 + random % (wait_ms / 2 + 1);
+    report->backoff.failures++;
+    report->backoff.until_ns = now_ns(report) + wait_ms * NS_PER_MS;
+}
+
+static void keep(struct report *report, struct str envelope)
+{
+    unsigned dropped;
+    bool is_kept = report_spool_put(&report->spool, report->options.clock, envelope, &dropped);
+    count(report, is_kept ? METRIC_SENTRY_SPOOLED : METRIC_SENTRY_DROPPED_FAILED, 1);
+    if (dropped > 0)
+        count(report, METRIC_SENTRY_DROPPED_FAILED, dropped);
+    if (is_kept)
+        sender_wake(report->options.sender); /* to be told when to look at the spool */
+}
+
+static void finish(struct report *report, const struct pending *pending, struct str json)
+{
+    const struct report_options *options = &report->options;
+    struct stack_trace stack = {.frame_count = 0};
+    buf_reset(&report->event);
+    buf_append_str(&report->event, json);
+    if (pending->is_finished)
+        return;
+    bool is_named = options->resolve && pending->address_count > 0 &&
+                    options->resolve(options->resolve_context, pending->addresses,
+                                     pending->address_count, &stack);
+    report_finish_event(is_named ? &stack : NULL, &report->event);
+}
+
+static bool prepare(void *context, struct str offered, struct buf *body)
+{
+    struct report *report = context;
+    struct pending pending;
+    if (is_limited(report)) {
+        count(report, METRIC_SENTRY_DROPPED_LIMIT, 1);
+        return false;
+    }
+    memcpy(&pending, offered.data, sizeof pending);
+    finish(report, &pending,
+           (struct str){offered.data + sizeof pending, offered.len - sizeof pending});
+    report_write_envelope(pending.event_id, buf_str(&report->event), body);
+    if (body->failed || report->event.failed) {
+        count(report, METRIC_SENTRY_DROPPED_FAILED, 1);
+        return false;
+    }
+    if (!is_backing_off(report))
+        return true;
+    keep(report, buf_str(body));
+    return false;
+}
+
+static bool pull(void *context, bool stopping, struct buf *body, int64_t *ret_wait_ms)
+{
+    struct report *report = context;
+    int64_t until_ns = report->limits.until_ns > report->backoff.until_ns
+                           ? report->limits.until_ns
+                           : report->backoff.until_ns;
+    int64_t left_ns = until_ns - now_ns(report);
+    *ret_wait_ms = -1;
+    if (stopping)
+        return false;
+    if (left_ns <= 0)
+        return report_spool_take(&report->spool, body);
+    if (!report_spool_is_empty(&report->spool))
+        *ret_wait_ms = left_ns / NS_PER_MS + 1;
+    return false;
+}
+
+/* No answer, or one that another try may better. */
+static bool is_temporary(const struct http_reply *reply)
+{
+    return !reply || reply->status >= 500 || reply->status == 408;
+}
+
+static void judge(void *context, struct str body, const struct http_reply *reply,
+                  const struct err *err)
+{
+    struct report *report = context;
+    bool is_from_spool = report->spool.held_fd >= 0;
+    (void)err;
+    if (reply)
+        report_limits_take(&report->limits, reply, report->options.clock);
+    if (is_from_spool)
+        report_spool_release(&report->spool, !is_temporary(reply));
+    if (is_temporary(reply)) {
+        back_off(report);
+        if (!is_from_spool)
+            keep(report, body);
+        return;
+    }
+    report->backoff = (struct backoff){.failures = 0};
+    enum metric_sentry outcome = METRIC_SENTRY_DROPPED_FAILED;
+    if (reply->status >= 200 && reply->status < 300)
+        outcome = METRIC_SENTRY_SENT;
+    else if (reply->status == 429)
+        outcome = METRIC_SENTRY_DROPPED_LIMIT;
+    count(report, outcome, 1);
+}
+
+/* ---- open and close ---- */
+
+static enum err_code add_receiver(struct report *report, struct err *err)
+{
+    int len =
+        snprintf(report->header, sizeof report->header,
+                 "X-Sentry-Auth: Sentry sentry_version=7, sentry_client=coffer/" COFFER_VERSION
+                 ", sentry_key=%s\r\nContent-Type: application/x-sentry-envelope\r\n",
+                 report->dsn.public_key);
+    const struct sender_receiver receiver = {.url = report->dsn.envelope_url,
+                                             .header = report->header,
+                                             .queue_bytes = REPORT_QUEUE_BYTES,
+                                             .prepare = prepare,
+                                             .pull = pull,
+                                             .judge = judge,
+                                             .context = report};
+    if (len < 0 || (size_t)len >= sizeof report->header)
+        return err_set_internal(err, ERR_INTERNAL, 0, "report", "no room for the header");
+    return sender_add(report->options.sender, &receiver, &report->lane, err);
+}
+
+static enum err_code bad_dsn(struct err *err)
+{
+    return err_set(err, ERR_CONFIG, "read settings",
+                   "SENTRY_DSN must be http(s)://KEY@HOST/PROJECT.");
+}
+
+enum err_code report_open(struct report **ret_report, const struct report_options *options,
+                          struct err *err)
+{
+    struct dsn dsn;
+    *ret_report = NULL;
+    if (!*options->config->sentry_dsn)
+        return ERR_OK;
+    if (!dsn_parse(str_of(options->config->sentry_dsn), &dsn))
+        return bad_dsn(err);
+    struct report *report = calloc(1, sizeof *report);
+    if (!report)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "report", "out of memory");
+    report->options = *options;
+    report->dsn = dsn;
+    if (gethostname(report->server_name, sizeof report->server_name - 1) != 0)
+        report->server_name[0] = '\0';
+    pthread_mutex_init(&report->storm.mutex, NULL);
+    report_spool_init(&report->spool, options->config);
+    buf_init(&report->event, REPORT_EVENT_MAX);
+    enum err_code code = add_receiver(report, err);
+    if (code != ERR_OK) {
+        report_close(report);
+        return code;
+    }
+    if (!report_spool_is_empty(&report->spool))
+        sender_wake(options->sender);
+    *ret_report = report;
+    return ERR_OK;
+}
+
+void report_close(struct report *report)
+{
+    if (!report)
+        return;
+    pthread_mutex_destroy(&report->storm.mutex);
+    buf_release(&report->event);
+    free(report);
+}
+
+/* ---- on the thread that failed ---- */
+
+void report_event_error(struct report_event *event, const struct err *err)
+{
+    event->type = err_info(err->code)->code;
+    event->value = str_of(err->message);
+    event->operation = err->operation;
+    event->os_errno = err->os_errno;
+    event->remote_status = err->remote_status;
+}
+
+static void make_id(const struct clock *clock, char target[REPORT_ID_SIZE])
+{
+    unsigned char bytes[16];
+    clock_random(clock, bytes, sizeof bytes);
+    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40); /* UUID version 4 */
+    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
+    text_hex(bytes, sizeof bytes, target);
+}
+
+static void make_pending(const struct report *report, const struct report_event *event,
+                         int64_t suppressed, struct buf *out)
+{
+    const struct report_options *options = &report->options;
+    struct report_source source = {.program = options->program,
+                                   .environment = options->config->environment,
+                                   .server_name = report->server_name,
+                                   .time_ms = event->time_ms,
+                                   .suppressed = suppressed};
+    struct pending pending = {.is_finished = event->stack != NULL};
+    struct buf json;
+    if (source.time_ms == 0)
+        source.time_ms = clock_wall_ms(options->clock);
+    make_id(options->clock, source.event_id);
+    memcpy(pending.event_id, source.event_id, sizeof pending.event_id);
+    pending.address_count = event->address_count < STACK_DEPTH ? event->address_count : STACK_DEPTH;
+    for (size_t i = 0; i < pending.address_count; i++)
+        pending.addresses[i] = event->addresses[i];
+    buf_init(&json, REPORT_EVENT_MAX);
+    report_write_event(&source, event, &json);
+    if (event->stack)
+        report_finish_event(event->stack, &json);
+    buf_append(out, &pending, sizeof pending);
+    buf_append_str(out, buf_str(&json));
+    out->failed = out->failed || json.failed;
+    buf_release(&json);
+}
+
+void report_send(struct report *report, const struct report_event *event)
+{
+    struct buf pending;
+    int64_t suppressed = 0;
+    if (!report)
+        return;
+    uint64_t hash = report_fingerprint_hash(report->options.program, event);
+    if (!report_storm_admit(&report->storm, hash, now_ns(report), &suppressed)) {
+        count(report, METRIC_SENTRY_DROPPED_LIMIT, 1);
+        return;
+    }
+    buf_init(&pending, sizeof(struct pending) + REPORT_EVENT_MAX);
+    make_pending(report, event, suppressed, &pending);
+    if (pending.failed)
+        count(report, METRIC_SENTRY_DROPPED_FAILED, 1);
+    else if (!sender_offer(report->lane, buf_str(&pending)))
+        count(report, METRIC_SENTRY_DROPPED_QUEUE, 1);
+    buf_release(&pending);
+}
+
+void report_failed_start(const struct report_options *options, const struct err *err)
+{
+    struct report_options own = *options;
+    struct report *report = NULL;
+    struct report_event event = {.level = REPORT_FATAL, .is_unhandled = true, .mechanism = "start"};
+    struct err ignored;
+    own.sender = NULL;
+    if (!*own.config->sentry_dsn || sender_open(&own.sender, own.clock, &ignored) != ERR_OK)
+        return;
+    if (report_open(&report, &own, &ignored) == ERR_OK) {
+        report_event_error(&event, err);
+        report_send(report, &event);
+    }
+    sender_close(own.sender);
+    report_close(report);
+}

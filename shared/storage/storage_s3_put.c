@@ -1,0 +1,414 @@
+/*
+ * Uploads. What is written gathers in a part buffer. What fits into one part is sent by one PUT at
+ * commit; of what is larger each full part is sent by a thread of its own while the next one fills,
+ * where there is memory for two, else by the caller. A put has one part on its way at most, so there
+ * are never more such threads than second buffers in UPLOAD_MEMORY.
+ *
+ * No write overwrites: PUT and CompleteMultipartUpload carry If-None-Match, and where a store does
+ * not know that, a question goes before it. Each put marks its object with a random nonce; so when
+ * an answer was lost, or a repeated call finds the key taken, a HEAD shows whether this very put is
+ * what stands there. Nothing that depends on how a store makes its tags is needed for that.
+ *
+ * The SHA-256 of the whole is only known at commit. A single PUT carries it as x-amz-meta-sha256
+ * and as the checksum that the store verifies. A multipart object's metadata was fixed when it
+ * began, so there it becomes the tag "sha256": AWS, MinIO and SeaweedFS have tags, they cost no
+ * copy, and they leave the object's ETag as it is. It only tells other clients: an upload does not
+ * fail for it.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/crash.h"
+#include "base/text.h"
+#include "storage/storage_s3.h"
+#include "storage/storage_s3_xml.h"
+
+#define SENDER_STACK_BYTES (256 * 1024)
+#define NONCE_BYTES 16
+#define DEFAULT_TYPE "application/octet-stream" /* always said: some stores guess, by the bytes */
+#define COMPLETE_BYTES (4 * 1024 * 1024)
+/* Of a call's deadline: the rest is for finding out what became of it. */
+#define COMMIT_SHARE(deadline_ms) ((deadline_ms)*3 / 4)
+#define RESOLVE_SHARE(deadline_ms) ((deadline_ms) / 4)
+
+struct s3_put {
+    struct storage_s3 *s3;
+    char key[LIMIT_KEY_BYTES + 1];
+    char mime[LIMIT_MIME_BYTES + 1];
+    char nonce[S3_NONCE_SIZE];
+    size_t first_size; /* of the first buffer */
+    int64_t written;
+    struct part_buffer filling;
+    struct part_buffer sending; /* while is_sending; else empty */
+    struct s3_multipart multipart;
+    struct s3_part part; /* the sender's while is_sending */
+    pthread_t sender;
+    bool is_sending;
+    bool is_stored; /* the object is there */
+};
+
+static void s3_put_set_type(void *state, const char *mime)
+{
+    struct s3_put *put = state;
+    if (!str_copy(put->mime, sizeof put->mime, str_of(mime)) || !*put->mime)
+        snprintf(put->mime, sizeof put->mime, DEFAULT_TYPE);
+}
+
+static enum err_code s3_put_begin(void *state, const char *key, int64_t size_hint, void **ret_put,
+                                  struct err *err)
+{
+    struct storage_s3 *s3 = state;
+    unsigned char nonce[NONCE_BYTES];
+    enum err_code code = s3_check_key(key, err);
+    if (code != ERR_OK)
+        return code;
+    struct s3_put *put = calloc(1, sizeof *put);
+    if (!put)
+        return err_set_internal(err, ERR_NO_MEMORY, ENOMEM, "put_begin", "Out of memory.");
+    put->s3 = s3;
+    put->first_size = s3->part_size;
+    if (size_hint > 0 && (uint64_t)size_hint < s3->part_size)
+        put->first_size = (size_t)size_hint;
+    s3_multipart_init(&put->multipart);
+    snprintf(put->key, sizeof put->key, "%s", key);
+    s3_put_set_type(put, DEFAULT_TYPE);
+    clock_random(s3->clock, nonce, sizeof nonce);
+    text_hex(nonce, sizeof nonce, put->nonce);
+    crash_point("put.begun");
+    *ret_put = put;
+    return ERR_OK;
+}
+
+/* ---- parts ---- */
+
+static void *run_sender(void *argument)
+{
+    struct s3_put *put = argument;
+    s3_multipart_send(put->s3, &put->multipart, put->key, &put->part);
+    return NULL;
+}
+
+/* Signals are for the threads that serve requests. */
+static bool start_sender(struct s3_put *put)
+{
+    pthread_attr_t attributes;
+    sigset_t all;
+    sigset_t before;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    pthread_attr_setstacksize(&attributes, SENDER_STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    put->is_sending = pthread_create(&put->sender, &attributes, run_sender, put) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return put->is_sending;
+}
+
+/* Waits for the part on its way; its buffer stays for the next one, unless others wait for one. */
+static enum err_code join_sender(struct s3_put *put, struct err *err)
+{
+    if (!put->is_sending)
+        return ERR_OK;
+    pthread_join(put->sender, NULL);
+    put->is_sending = false;
+    if (part_memory_is_wanted(put->s3->memory))
+        part_memory_give(put->s3->memory, &put->sending);
+    return s3_multipart_add(&put->multipart, &put->part, err);
+}
+
+static enum err_code begin_multipart(struct s3_put *put, struct err *err)
+{
+    if (put->multipart.upload_id.len > 0)
+        return ERR_OK;
+    const struct s3_target target = {put->key, put->mime, put->nonce};
+    return s3_multipart_create(put->s3, &put->multipart, &target, err);
+}
+
+/* Sends what has filled: on a thread when there is a second buffer to fill meanwhile. */
+static enum err_code send_filled(struct s3_put *put, bool is_last, struct err *err)
+{
+    enum err_code code = join_sender(put, err);
+    if (code == ERR_OK)
+        code = begin_multipart(put, err);
+    if (code != ERR_OK)
+        return code;
+    bool has_second =
+        !is_last &&
+        (put->sending.data || part_memory_try(put->s3->memory, put->s3->part_size, &put->sending));
+    put->part = (struct s3_part){
+        .number = put->multipart.part_count + 1,
+        .body = {(const char *)put->filling.data, put->filling.len},
+    };
+    if (has_second && start_sender(put)) {
+        struct part_buffer filled = put->filling;
+        put->filling = put->sending;
+        put->filling.len = 0;
+        put->sending = filled;
+        return ERR_OK;
+    }
+    s3_multipart_send(put->s3, &put->multipart, put->key, &put->part);
+    put->filling.len = 0;
+    return s3_multipart_add(&put->multipart, &put->part, err);
+}
+
+/* Room for at least one byte. */
+static enum err_code make_room(struct s3_put *put, struct err *err)
+{
+    struct storage_s3 *s3 = put->s3;
+    struct part_buffer *filling = &put->filling;
+    if (!filling->data)
+        return part_memory_take(s3->memory, put->first_size, s3->deadline_ms, filling, err);
+    if (filling->len < filling->size)
+        return ERR_OK;
+    if (filling->size < s3->part_size)
+        return part_memory_grow(s3->memory, filling, s3->part_size, s3->deadline_ms, err);
+    return send_filled(put, false, err);
+}
+
+static enum err_code s3_put_write(void *state, const void *data, size_t len, struct err *err)
+{
+    struct s3_put *put = state;
+    const unsigned char *at = data;
+    while (len > 0) {
+        enum err_code code = make_room(put, err);
+        if (code != ERR_OK)
+            return code;
+        size_t room = put->filling.size - put->filling.len;
+        size_t step = len < room ? len : room;
+        memcpy(put->filling.data + put->filling.len, at, step);
+        put->filling.len += step;
+        at += step;
+        len -= step;
+        if (put->written == 0)
+            crash_point("put.first_write");
+        put->written += (int64_t)step;
+    }
+    return ERR_OK;
+}
+
+/* ---- commit ---- */
+
+/* After a call that failed, in whatever way: does the store hold what this put wrote? When another
+ * object stands there and the store said so, the key is taken; else the failure is as it was. */
+static enum err_code resolve(struct s3_put *put, int status, enum err_code failure,
+                             char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    struct s3_head head;
+    struct err ignored;
+    enum err_code code =
+        s3_head_object(put->s3, put->key, RESOLVE_SHARE(put->s3->deadline_ms), &head, &ignored);
+    if (code != ERR_OK)
+        return failure;
+    if (strcmp(head.nonce, put->nonce) == 0 && head.stat.size == put->written) {
+        memcpy(ret_tag, head.stat.tag, sizeof head.stat.tag);
+        return ERR_OK;
+    }
+    if (status == 412 || status == 409)
+        return err_set_internal(err, ERR_EXISTS, 0, "put object", "The storage key is taken.");
+    return failure;
+}
+
+/* Asks the store not to overwrite, or, where it can't, looks itself. */
+static enum err_code forbid_overwriting(struct s3_put *put, struct s3_call *call, struct err *err)
+{
+    struct s3_head head;
+    if (!atomic_load(&put->s3->no_conditions)) {
+        s3_call_header(call, "if-none-match", "*");
+        return ERR_OK;
+    }
+    enum err_code code = s3_head_object(put->s3, put->key, 0, &head, err);
+    if (code == ERR_NOT_FOUND)
+        return ERR_OK;
+    return code == ERR_OK
+               ? err_set_internal(err, ERR_EXISTS, 0, call->operation, "The storage key is taken.")
+               : code;
+}
+
+/* Sends a call that makes the object appear; `prepared` is all of it but the condition. */
+static enum err_code publish(struct s3_put *put, const struct s3_call *prepared,
+                             struct http_reply *reply, struct err *err)
+{
+    struct s3_call call = *prepared;
+    bool was_conditional = !atomic_load(&put->s3->no_conditions);
+    enum err_code code = forbid_overwriting(put, &call, err);
+    if (code == ERR_OK)
+        code = s3_send(put->s3, &call, reply, err);
+    if (code != ERR_OK || reply->status != 501 || !was_conditional)
+        return code;
+    atomic_store(&put->s3->no_conditions, true);
+    return publish(put, prepared, reply, err);
+}
+
+static enum err_code read_put_reply(const struct s3_call *call, const struct http_reply *reply,
+                                    char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    struct str tag;
+    enum err_code code = s3_check(call, reply, err);
+    if (code != ERR_OK)
+        return code;
+    return s3_copy_tag(ret_tag,
+                       http_reply_header(reply, "etag", &tag) ? tag : (struct str){NULL, 0}, err);
+}
+
+static enum err_code put_single(struct s3_put *put, const unsigned char sha256[32],
+                                char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    char hex[65];
+    char checksum[45];
+    struct http_reply reply;
+    struct s3_call call = {.operation = "put object",
+                           .method = "PUT",
+                           .key = put->key,
+                           .body = {(const char *)put->filling.data, put->filling.len},
+                           .body_sha256 = hex,
+                           .deadline_ms = COMMIT_SHARE(put->s3->deadline_ms)};
+    text_hex(sha256, 32, hex);
+    text_base64(sha256, 32, checksum);
+    s3_call_header(&call, "content-type", put->mime);
+    s3_call_header(&call, "x-amz-checksum-sha256", checksum);
+    s3_call_header(&call, S3_SHA256_HEADER, hex);
+    s3_call_header(&call, S3_NONCE_HEADER, put->nonce);
+    http_reply_init(&reply);
+    enum err_code code = publish(put, &call, &reply, err);
+    if (code == ERR_OK)
+        code = read_put_reply(&call, &reply, ret_tag, err);
+    crash_point("put.stored");
+    if (code != ERR_OK && code != ERR_EXISTS)
+        code = resolve(put, reply.status, code, ret_tag, err);
+    http_reply_release(&reply);
+    return code;
+}
+
+/* The head may be 200 before the outcome is known: only the document tells. */
+static enum err_code read_complete_reply(const struct s3_call *call, const struct http_reply *reply,
+                                         char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    struct buf tag;
+    enum err_code code = s3_check(call, reply, err);
+    if (code != ERR_OK)
+        return code;
+    buf_init(&tag, S3_XML_TEXT_BYTES);
+    code = s3_xml_value(buf_str(&reply->body), "CompleteMultipartUploadResult/ETag", &tag, err);
+    if (code == ERR_OK)
+        code = s3_copy_tag(ret_tag, buf_str(&tag), err);
+    else
+        code = s3_failure(call, reply, err);
+    buf_release(&tag);
+    return code;
+}
+
+static enum err_code complete(struct s3_put *put, char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    struct buf document;
+    struct http_reply reply;
+    buf_init(&document, COMPLETE_BYTES);
+    http_reply_init(&reply);
+    buf_printf(&document,
+               "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">%s"
+               "</CompleteMultipartUpload>",
+               buf_text(&put->multipart.parts));
+    struct s3_call call = {.operation = "complete multipart upload",
+                           .method = "POST",
+                           .key = put->key,
+                           .body = buf_str(&document),
+                           .deadline_ms = COMMIT_SHARE(put->s3->deadline_ms)};
+    s3_call_query(&call, "uploadId", buf_text(&put->multipart.upload_id));
+    enum err_code code =
+        document.failed ? err_set_internal(err, ERR_NO_MEMORY, 0, call.operation, "Out of memory.")
+                        : ERR_OK;
+    crash_point("put.before_complete");
+    if (code == ERR_OK)
+        code = publish(put, &call, &reply, err);
+    if (code == ERR_OK)
+        code = read_complete_reply(&call, &reply, ret_tag, err);
+    crash_point("put.completed");
+    if (code != ERR_OK && code != ERR_EXISTS)
+        code = resolve(put, reply.status, code, ret_tag, err);
+    if (code == ERR_NOT_FOUND) /* of the upload, not of an object that somebody asked for */
+        code = err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, call.operation,
+                                "The store has forgotten the upload.");
+    http_reply_release(&reply);
+    buf_release(&document);
+    return code;
+}
+
+/* For other clients of the store; see above. */
+static void describe(struct s3_put *put, const unsigned char sha256[32])
+{
+    char hex[65];
+    char md5[S3_MD5_SIZE];
+    char document[256];
+    struct err ignored;
+    struct http_reply reply;
+    struct s3_call call = {.operation = "tag object",
+                           .method = "PUT",
+                           .key = put->key,
+                           .deadline_ms = RESOLVE_SHARE(put->s3->deadline_ms)};
+    text_hex(sha256, 32, hex);
+    snprintf(document, sizeof document,
+             "<Tagging><TagSet><Tag><Key>sha256</Key><Value>%s</Value></Tag></TagSet></Tagging>",
+             hex);
+    call.body = str_of(document);
+    http_reply_init(&reply);
+    s3_call_query(&call, "tagging", "");
+    enum err_code code = s3_call_md5(&call, md5, &ignored);
+    if (code == ERR_OK)
+        code = s3_run(put->s3, &call, &reply, &ignored);
+    (void)code;
+    http_reply_release(&reply);
+    crash_point("put.tagged");
+}
+
+static enum err_code put_multipart(struct s3_put *put, const unsigned char sha256[32],
+                                   char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    enum err_code code = send_filled(put, true, err);
+    if (code == ERR_OK)
+        code = complete(put, ret_tag, err);
+    if (code == ERR_OK)
+        describe(put, sha256);
+    return code;
+}
+
+static enum err_code s3_put_commit(void *state, const unsigned char sha256[32],
+                                   char ret_tag[STORAGE_TAG_SIZE], struct err *err)
+{
+    struct s3_put *put = state;
+    char tag[STORAGE_TAG_SIZE];
+    crash_point("put.written");
+    enum err_code code = put->multipart.upload_id.len > 0 ? put_multipart(put, sha256, tag, err)
+                                                          : put_single(put, sha256, tag, err);
+    if (code != ERR_OK)
+        return code;
+    put->is_stored = true;
+    memcpy(ret_tag, tag, sizeof tag);
+    return ERR_OK;
+}
+
+static void s3_put_close(void *state)
+{
+    struct s3_put *put = state;
+    struct err ignored;
+    if (!put)
+        return;
+    enum err_code code = join_sender(put, &ignored);
+    if (put->multipart.upload_id.len > 0 && !put->is_stored)
+        code = s3_multipart_abort(put->s3, put->key, buf_text(&put->multipart.upload_id), &ignored);
+    (void)code; /* the purge finds what is left */
+    part_memory_give(put->s3->memory, &put->filling);
+    part_memory_give(put->s3->memory, &put->sending);
+    s3_multipart_release(&put->multipart);
+    free(put);
+}
+
+const struct storage_uploads s3_uploads = {
+    .begin = s3_put_begin,
+    .set_type = s3_put_set_type,
+    .write = s3_put_write,
+    .commit = s3_put_commit,
+    .close = s3_put_close,
+    .purge = s3_purge,
+};

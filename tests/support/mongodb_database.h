@@ -1,0 +1,21 @@
+/*
+ * An empty MongoDB database for one test, on the server that MONGODB_TEST_URI (a user's own) or
+ * FERRETDB_URI (tests/servers/serve ferretdb) names. Without either the test fails: nothing is
+ * skipped.
+ */
+#ifndef COFFER_TESTS_MONGODB_DATABASE_H
+#define COFFER_TESTS_MONGODB_DATABASE_H
+
+#include "base/config.h"
+
+/* Settings of a database of its own, where nothing has been made; false (and a message) when no
+ * server is named. */
+bool mongodb_database_config(struct config *ret_config);
+/* The same, made by init. */
+bool mongodb_database_make(struct config *ret_config);
+/* Removes the database. */
+void mongodb_database_drop(const struct config *config);
+/* Is the server one of MongoDB itself, which has TTL indexes and explains its plans? */
+bool mongodb_database_is_real(const struct config *config);
+
+#endif
