@@ -64,8 +64,10 @@ UNIT_SOURCES := $(wildcard tests/unit/*.c)
 CONTRACT_SOURCES := $(wildcard tests/contract/*.c)
 SUPPORT_SOURCES := $(wildcard tests/support/*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
+TOOL_SOURCES := $(wildcard tests/tools/*.c)
+TOOLS := $(TOOL_SOURCES:tests/tools/%.c=$(BUILD)/tests/tools/%)
 ALL_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES) $(UNIT_SOURCES) \
-	$(CONTRACT_SOURCES) $(SUPPORT_SOURCES) $(wildcard tests/fuzz/*.c) $(wildcard tests/bench/*.c)
+	$(CONTRACT_SOURCES) $(SUPPORT_SOURCES) $(TOOL_SOURCES) $(wildcard tests/fuzz/*.c) $(wildcard tests/bench/*.c)
 DEPENDENCIES := $(ALL_SOURCES:%.c=$(BUILD)/%.d)
 
 .PHONY: build
@@ -101,6 +103,10 @@ $(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=
 $(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(MONGODB_LIBS) $(LIBS) -o $@
 
+$(TOOLS): $(BUILD)/tests/tools/%: $(BUILD)/tests/tools/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) $^ $(LIBS) -o $@
+
 FUZZERS := $(FUZZ_SOURCES:tests/fuzz/%.c=%)
 
 # With FUZZER=1 CC=clang a libFuzzer program, else one that replays files (tests/fuzz/replay.c).
@@ -109,7 +115,8 @@ $(FUZZERS:%=$(BUILD)/tests/fuzz/run/%): $(BUILD)/tests/fuzz/run/%: $(BUILD)/test
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $(if $(FUZZER),-fsanitize=fuzzer) $^ $(LIBS) -o $@
 
-.PHONY: fuzzers objects
+.PHONY: fuzzers tools objects
+tools: $(TOOLS)
 fuzzers: $(FUZZERS:%=$(BUILD)/tests/fuzz/run/%)
 objects: $(LIB_OBJECTS) $(MONGODB_OBJECTS) $(PROGRAM_SOURCES:%.c=$(BUILD)/%.o) $(CLI_SOURCES:%.c=$(BUILD)/%.o)
 
@@ -124,11 +131,18 @@ export ASAN_OPTIONS ?= detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS ?= print_stacktrace=1
 export TSAN_OPTIONS ?= halt_on_error=1
 
-.PHONY: run start stop
-run: ## install what is missing, build, serve on 127.0.0.1:5921 until Ctrl-C
+.PHONY: run run-s3 start stop
+NODES ?=
+run: ## install what is missing, build, serve on 127.0.0.1:5921 until Ctrl-C; NODES=3: a gateway and nodes
 	@infrastructure/scripts/install-deps.sh run
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
-	@exec lighttpd/coffer-serve foreground
+	@exec lighttpd/coffer-serve $(if $(NODES),nodes $(NODES)) foreground
+
+run-s3: ## the same over a SeaweedFS and a FerretDB started for it, for a try
+	@infrastructure/scripts/install-deps.sh run servers
+	@tests/servers/install seaweedfs ferretdb
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	@exec infrastructure/scripts/with-stores lighttpd/coffer-serve foreground
 
 start: ## the same in the background
 	@infrastructure/scripts/install-deps.sh run
@@ -144,29 +158,36 @@ deps: ## install what building and running needs (apt, as root or by sudo)
 
 deps-test: ## install what the tests need
 	@infrastructure/scripts/install-deps.sh run test
+	@tests/servers/install seaweedfs minio ferretdb
 
 deps-bench: ## install what the benchmark needs
-	@infrastructure/scripts/install-deps.sh run bench
+	@infrastructure/scripts/install-deps.sh run bench servers
+	@tests/servers/install seaweedfs ferretdb
 
 # ---- testing ----
 
 .PHONY: test unit contract fuzz fuzz-replay e2e coverage bench
 test: deps-test ## everything below but fuzz, coverage and bench
-	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay e2e
+	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay \
+		e2e e2e-s3 e2e-minio e2e-libs3 e2e-nodes
+
+# Real servers around a command (tests/servers/serve).
+SERVE_UNIT := tests/servers/serve ferretdb --
+SERVE_CONTRACT := tests/servers/serve seaweedfs minio ferretdb --
 
 unit: ## CUnit tests of each unit: as shipped, under ASan+UBSan, under TSan
 	@$(MAKE) -s -j$(JOBS) build/release/tests/unit/run
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/unit/run
 	@$(MAKE) -s -j$(JOBS) $(TSAN) $(TSAN_BUILD)/tests/unit/run
-	build/release/tests/unit/run
-	$(ASAN_BUILD)/tests/unit/run
-	$(TSAN_BUILD)/tests/unit/run
+	$(SERVE_UNIT) build/release/tests/unit/run
+	$(SERVE_UNIT) $(ASAN_BUILD)/tests/unit/run
+	$(SERVE_UNIT) $(TSAN_BUILD)/tests/unit/run
 
 contract: ## one suite over every storage driver, one over every metadata driver
 	@$(MAKE) -s -j$(JOBS) build/release/tests/contract/run
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/contract/run
-	build/release/tests/contract/run
-	$(ASAN_BUILD)/tests/contract/run
+	$(SERVE_CONTRACT) build/release/tests/contract/run
+	$(SERVE_CONTRACT) $(ASAN_BUILD)/tests/contract/run
 
 fuzz: ## search with libFuzzer, FUZZ_SECONDS for each fuzzer; findings go to build/fuzz
 	@$(MAKE) -s -j$(JOBS) CC=clang FUZZER=1 SANITIZER=address,undefined fuzzers
@@ -186,16 +207,27 @@ $(VENV)/installed: tests/e2e/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-e2e: $(VENV)/installed ## black box through lighttpd; E2E="tests/e2e/test_x.py -k y" runs a part
+BACKEND ?= fs+sqlite
+e2e: $(VENV)/installed ## black box through lighttpd; BACKEND=s3+mongodb; E2E="tests/e2e/test_x.py -k y"
 	@$(MAKE) -s -j$(JOBS) build
 	@$(MAKE) -s -j$(JOBS) CRASH_POINTS=1 build
-	$(VENV)/bin/python -B -m pytest -c tests/e2e/pytest.ini -p no:cacheprovider \
+	@$(MAKE) -s tools
+	COFFER_TEST_BACKEND='$(BACKEND)' $(VENV)/bin/python -B -m pytest -c tests/e2e/pytest.ini -p no:cacheprovider \
 		-n $(E2E_WORKERS) --dist loadfile $(or $(E2E),tests/e2e)
+
+# The whole suite on SeaweedFS and FerretDB; its core on other stores, and behind a gateway.
+.PHONY: e2e-s3 e2e-minio e2e-libs3 e2e-nodes
+e2e-s3: BACKEND = s3+mongodb
+e2e-minio: BACKEND = minio+mongodb
+e2e-libs3: BACKEND = libs3+sqlite
+e2e-nodes: BACKEND = nodes
+e2e-s3 e2e-minio e2e-libs3 e2e-nodes:
+	@$(MAKE) --no-print-directory e2e BACKEND='$(BACKEND)'
 
 coverage: ## line coverage of shared/ by unit and contract tests and corpora; at least 85 %
 	@$(MAKE) -s -j$(JOBS) COVERAGE=1 CRASH_POINTS=1 build/crash-coverage/tests/unit/run \
 		build/crash-coverage/tests/contract/run fuzzers
-	@tests/support/coverage.sh build/crash-coverage 85 $(FUZZERS)
+	@$(SERVE_CONTRACT) tests/support/coverage.sh build/crash-coverage 85 $(FUZZERS)
 
 bench: deps-bench ## speed and memory beside lighttpd alone, a bare loop, and Express
 	@$(MAKE) -s -j$(JOBS) build
@@ -240,7 +272,7 @@ install: build ## install to PREFIX (/usr/local) below DESTDIR
 		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
 	install -m 755 $(CLI) lighttpd/coffer-serve '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) '$(DESTDIR)$(PREFIX)/libexec/coffer'
-	install -m 644 lighttpd/*.conf '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
+	install -m 644 lighttpd/*.conf lighttpd/*.bash '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
 	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
 
 clean: ## remove everything built

@@ -12,6 +12,7 @@
 #define EXIT_DONE 0
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
+#define EXIT_AWAY 75 /* a store could not be reached: try again (EX_TEMPFAIL of sysexits.h) */
 
 struct command {
     const char *name;

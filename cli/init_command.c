@@ -56,6 +56,12 @@ static void tell(const struct initialisation *init, bool storage_made, bool meta
                 metadata_made ? "is made, with its indexes" : "and its indexes are there");
 }
 
+static int fail(const struct command *command, enum err_code code, const struct err *err)
+{
+    int exit_code = command_fail(command, err);
+    return is_away(code) ? EXIT_AWAY : exit_code;
+}
+
 static int run(const struct command *command, int argc, char **argv)
 {
     struct command_option options[] = {{.name = "--wait"}};
@@ -75,10 +81,10 @@ static int run(const struct command *command, int argc, char **argv)
     init.deadline_ns += seconds * NS_PER_SECOND;
     enum err_code storage = wait_for(&init, storage_init, &err);
     if (storage != ERR_OK && storage != ERR_EXISTS)
-        return command_fail(command, &err);
+        return fail(command, storage, &err);
     enum err_code metadata = wait_for(&init, metadata_init, &err);
     if (metadata != ERR_OK && metadata != ERR_EXISTS)
-        return command_fail(command, &err);
+        return fail(command, metadata, &err);
     tell(&init, storage == ERR_OK, metadata == ERR_OK);
     return EXIT_DONE;
 }
@@ -89,6 +95,7 @@ const struct command command_init = {
     .summary = "Makes what the drivers need at the first start, and updates an older schema.",
     .help = "DATA_DIR and its database, or the S3 bucket and the MongoDB indexes. Does nothing\n"
             "where all is there. Refuses a folder that holds something else.\n"
-            "  --wait SECONDS  tries until the stores are up, so long\n",
+            "  --wait SECONDS  tries until the stores are up, so long\n"
+            "Exit code 75 when a store could not be reached, 1 for any other failure.\n",
     .run = run,
 };

@@ -8,7 +8,7 @@ run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-de
     libmagic-dev libcurl4-openssl-dev libmongoc-dev libs3-dev util-linux'
 server_packages='python3-venv util-linux ca-certificates'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
-    curl git prometheus chromium chromium-driver'
+    curl git openssl prometheus chromium chromium-driver'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
 
 wanted=''

@@ -97,6 +97,9 @@ static enum err_code check_drivers(const struct config *config, struct err *err)
         return err_set(err, ERR_CONFIG, OPERATION,
                        "STORAGE_DRIVER=%.8s needs S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY.",
                        config->storage_driver);
+    if (names_s3(config) && config->upload_memory < config->s3_part_size)
+        return err_set(err, ERR_CONFIG, OPERATION,
+                       "UPLOAD_MEMORY must not be less than S3_PART_SIZE: an upload needs a part.");
     if (strcmp(config->metadata_driver, "mongodb") == 0 && !*config->mongodb_uri)
         return err_set(err, ERR_CONFIG, OPERATION, "METADATA_DRIVER=mongodb needs MONGODB_URI.");
     if (is_redirect && strcmp(config->storage_driver, "s3") != 0)

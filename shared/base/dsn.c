@@ -62,7 +62,8 @@ bool dsn_parse(struct str text, struct dsn *ret_dsn)
         return false;
     struct str authority = str_cut(&text, '/');
     cut_project(text, &before, &project);
-    bool has_empty_segment = before.len > 0 && before.data[before.len - 1] == '/';
+    bool has_empty_segment =
+        str_starts_with(text, STR("/")) || (before.len > 0 && before.data[before.len - 1] == '/');
     if (!is_authority(authority) || !is_made_of(project, "-_") || !is_path(before) ||
         has_empty_segment || !str_copy(dsn.public_key, sizeof dsn.public_key, key))
         return false;

@@ -146,7 +146,7 @@ static enum err_code wait_for_primary(const struct mongodb_session *session, str
         if (reach == REACH_NOBODY && nobody_for_ms(db, now_ms) >= nobody_ms)
             return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "find server",
                                     "No server of MONGODB_URI answers.");
-        if (reach != REACH_NOBODY)
+        if (reach != REACH_NOBODY && atomic_load(&db->nobody_since_ms) != 0)
             atomic_store(&db->nobody_since_ms, 0);
         if (reach == REACH_PRIMARY)
             return ERR_OK;

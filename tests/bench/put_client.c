@@ -3,9 +3,10 @@
  * answer; the kernel sends it from the page cache (sendfile), so that the client costs little.
  * Prints the seconds of every request as a JSON array; ends with failure on any answer but 2xx.
  *
- *     put_client PORT PATH FILE CONNECTIONS REQUESTS
+ *     put_client PORT PATH FILE CONNECTIONS REQUESTS [TYPE]
  *
- * PATH gets "-CONNECTION-REQUEST" appended; REQUESTS is per connection.
+ * PATH gets "-CONNECTION-REQUEST" appended; REQUESTS is per connection. With TYPE it is a POST of
+ * that content type instead, to PATH as it stands.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +29,7 @@
 struct upload {
     int port;
     const char *path;
+    const char *type; /* NULL: PUT */
     int file;
     off_t size;
     long requests;
@@ -69,11 +71,17 @@ static bool send_head(int fd, const struct connection *connection, long request)
 {
     const struct upload *upload = connection->upload;
     char head[1024];
-    int len =
-        snprintf(head, sizeof(head),
-                 "PUT %s-%d-%ld HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-                 "Content-Type: application/octet-stream\r\nContent-Length: %lld\r\n\r\n",
-                 upload->path, connection->number, request, upload->port, (long long)upload->size);
+    char suffix[32] = "";
+    int len;
+
+    if (!upload->type)
+        snprintf(suffix, sizeof(suffix), "-%d-%ld", connection->number, request);
+    len = snprintf(head, sizeof(head),
+                   "%s %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+                   "Content-Type: %s\r\nContent-Length: %lld\r\n\r\n",
+                   upload->type ? "POST" : "PUT", upload->path, suffix, upload->port,
+                   upload->type ? upload->type : "application/octet-stream",
+                   (long long)upload->size);
 
     return len > 0 && (size_t)len < sizeof(head) && send(fd, head, (size_t)len, MSG_MORE) == len;
 }
@@ -183,16 +191,17 @@ int main(int argc, char **argv)
     static struct connection connections[MAX_CONNECTIONS];
     struct upload upload = {.file = -1};
     struct stat info;
-    long count = argc == 6 ? strtol(argv[4], NULL, 10) : 0;
+    long count = argc == 6 || argc == 7 ? strtol(argv[4], NULL, 10) : 0;
     int status = EXIT_FAILURE;
 
     if (count < 1 || count > MAX_CONNECTIONS || (upload.requests = strtol(argv[5], NULL, 10)) < 1) {
-        fputs("usage: put_client PORT PATH FILE CONNECTIONS REQUESTS\n", stderr);
+        fputs("usage: put_client PORT PATH FILE CONNECTIONS REQUESTS [TYPE]\n", stderr);
         return EXIT_FAILURE;
     }
     signal(SIGPIPE, SIG_IGN);
     upload.port = (int)strtol(argv[1], NULL, 10);
     upload.path = argv[2];
+    upload.type = argc == 7 ? argv[6] : NULL;
     upload.file = open(argv[3], O_RDONLY | O_CLOEXEC);
     if (upload.file < 0 || fstat(upload.file, &info) != 0) {
         perror(argv[3]);

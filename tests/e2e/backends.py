@@ -22,8 +22,8 @@ from pathlib import Path
 
 import servers
 
-# What is stored, not where: uploads to many services at once share two cores and one store.
-SMALL_POOLS = {"MONGODB_POOL_SIZE": "8"}
+# Many services at once share two cores and one FerretDB, which does one write at a time.
+PATIENT = {"MONGODB_POOL_SIZE": "8", "MONGODB_TIMEOUT_MS": "10000"}
 
 _numbers = itertools.count(1)
 
@@ -254,7 +254,7 @@ class Database:
 
     def settings(self):
         return {"METADATA_DRIVER": "mongodb", "MONGODB_URI": self.uri,
-                "MONGODB_DATABASE": self.name, **SMALL_POOLS}
+                "MONGODB_DATABASE": self.name, **PATIENT}
 
     @property
     def database(self):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 import backends
-from service import Service, running, wait_for
+from service import open_service, running, wait_for
 
 settings.register_profile(
     "e2e",
@@ -139,7 +139,7 @@ def start_service():
     started = []
 
     def start(crash=False, ready=True, **options):
-        each = Service(crash=crash, **options)
+        each = open_service(crash=crash, **options)
         started.append(each)
         return each.start(ready)
 

@@ -148,7 +148,8 @@ def test_f2_delete_killed_at(start_service, tmp_path, point):
 def test_f2_removal_after_the_answer_killed_at(start_service, tmp_path, point):
     """The answer was given before: the bytes go when the program is back, at the next sweep."""
     trap = Trap(start_service, tmp_path, point)
-    kept, gone = trap.service.create(b"kept" * 99), trap.service.create(b"gone" * 99)
+    kept = trap.service.create(b"kept" * 99, unique())
+    gone = trap.service.create(b"gone" * 99, unique())
     load = Load(trap.service, clients=4, sizes=(0, 700, 20_000))
     trap.arm()
     answer = trap.call("DELETE", f"/api/files/{gone['id']}")

@@ -312,7 +312,7 @@ def redirecting_disposition(made):
     from urllib.parse import quote
 
     name = made["originalName"]
-    fallback = re.sub(r'([\\"])', r"\\\1", re.sub(r"[^\x20-\x7e]", "_", name))
+    fallback = re.sub(r'[^\x20-\x7e]|[\\"]', "_", name)
     return (f'attachment; filename="{fallback}"; filename*=UTF-8\'\''
             f"{quote(name, safe='!#$&+-.^_`|~')}")
 

@@ -44,6 +44,8 @@ confine '<fcgi_stdio\.h>' '^$'
 confine '<sqlite3\.h>' '^shared/metadata/metadata_sqlite'
 confine '<curl/curl\.h>' '^shared/net/'
 confine '<mongoc/' '^shared/metadata/metadata_mongodb'
+confine '<libs3\.h>' '^shared/storage/storage_libs3'
+confine '\bdlopen\(' '^shared/(storage/storage_libs3_library|metadata/metadata_plugin)\.c$'
 confine '<magic\.h>' '^shared/files/sniff\.c$'
 confine '\b(secure_)?getenv\(' '^shared/base/(config|crash)\.c$'
 exit "$failed"

@@ -85,7 +85,8 @@ static bool start(struct program *program, const struct app *app)
     struct err err = {0};
     const char *folder = check_temp_dir();
     set_environment(folder);
-    if (config_load(&config, &err) != ERR_OK || storage_init(&config, &clock_system, &err) != ERR_OK ||
+    if (config_load(&config, &err) != ERR_OK ||
+        storage_init(&config, &clock_system, &err) != ERR_OK ||
         metadata_init(&config, &clock_system, &err) != ERR_OK)
         return false;
     snprintf(program->socket_path, sizeof program->socket_path, "%s/s", folder);

@@ -56,6 +56,7 @@ static void close_report(struct fixture *fixture)
 {
     sender_close(fixture->options.sender);
     report_close(fixture->report);
+    fixture->options.sender = NULL;
     fixture->report = NULL;
 }
 

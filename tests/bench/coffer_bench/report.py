@@ -59,7 +59,7 @@ def machine(folder):
     memory = int(field_of("/proc/meminfo", "MemTotal").split()[0]) / 1024 / 1024
     lock = json.loads((ROOT / "tests/bench/express/package-lock.json").read_text())["packages"]
     modules = ", ".join(f"{name} {lock['node_modules/' + name]['version']}"
-                        for name in ("express", "multer", "better-sqlite3"))
+                        for name in ("express", "multer", "better-sqlite3", "minio", "mongodb"))
     return {
         "Coffer": (ROOT / "VERSION").read_text().strip(),
         "processor": f"{os.cpu_count()} × {field_of('/proc/cpuinfo', 'model name')}, "

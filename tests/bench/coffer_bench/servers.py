@@ -146,13 +146,14 @@ class Express(Server):
     """Express, multer and better-sqlite3 on Node."""
 
     ready_path = "/ready"
+    script = "server.js"
 
     def __init__(self, folder, count=1):
         super().__init__(folder)
         self.count = count
 
-    @staticmethod
-    def installed():
+    @classmethod
+    def installed(cls):
         """The folder with the pinned modules; installs them at the first call."""
         home = ROOT / ".cache" / "bench-express"
         lock = (BENCH / "express" / "package-lock.json").read_bytes()
@@ -166,11 +167,11 @@ class Express(Server):
                 environment["npm_config_nodedir"] = "/usr"
             run(["npm", "ci", "--no-audit", "--no-fund"], cwd=home, env=environment)
             mark.write_text(hashlib.sha256(lock).hexdigest())
-        shutil.copy(BENCH / "express" / "server.js", home / "server.js")
+        shutil.copy(BENCH / "express" / cls.script, home / cls.script)
         return home
 
     def command(self):
-        script = self.installed() / "server.js"
+        script = self.installed() / self.script
         environment = os.environ | {"PORT": str(self.port), "DATA_DIR": str(self.folder / "data"),
                                     "PROCESSES": str(self.count), "NODE_ENV": "production"}
         return ["node", str(script)], environment
@@ -186,6 +187,22 @@ class Express(Server):
         if status != 201:
             raise BenchError(f"express answered {status} to an upload")
         return headers["Location"]
+
+
+class ExpressS3(Express):
+    """Express, multer in memory, the minio client and MongoDB's driver; `settings` say where the
+    store and the database are."""
+
+    script = "server_s3.js"
+
+    def __init__(self, folder, **settings):
+        super().__init__(folder)
+        self.settings = settings
+
+    def command(self):
+        script = self.installed() / self.script
+        environment = os.environ | {"PORT": str(self.port), "NODE_ENV": "production"}
+        return ["node", str(script)], environment | self.settings
 
 
 class Coffer(Server):

@@ -1,6 +1,7 @@
 """Builds and runs the measuring programs: wrk with Lua scripts, and the small C programs here."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ LIBRARIES = {
     "sha256": ["-lcrypto"],
     "bare_loop": ["-lsqlite3"],
     "put_client": [],
+    "s3_direct": ["build/release/libcoffer.a", "-lcurl", "-lcrypto"],
     "seed": ["build/release/libcoffer.a", "-lsqlite3", "-lcjson", "-lcrypto", "-lmagic"],
 }
 
@@ -55,10 +57,17 @@ def bare_loop_rate(folder, threads, seconds):
     return result["operations"] / result["seconds"]
 
 
-def put_seconds(port, path, file, connections, requests):
-    """Seconds of each PUT of a file, over connections that are kept alive."""
+def put_seconds(port, path, file, connections, requests, content_type=None):
+    """Seconds of each PUT of a file (POST where a type is given), over connections that are kept
+    alive."""
     return json.loads(run([tool("put_client"), str(port), path, str(file), str(connections),
-                           str(requests)]))
+                           str(requests), *([content_type] if content_type else [])]))
+
+
+def direct_seconds(settings, mode, name, what, count):
+    """Seconds of each request of s3_direct, straight to the store or to any address."""
+    return json.loads(run([tool("s3_direct"), mode, name, str(what), str(count)],
+                          env=os.environ | settings))
 
 
 def seed_rows(environment, rows):
