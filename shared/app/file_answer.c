@@ -92,7 +92,10 @@ enum err_code app_answer_file(struct app_ctx *ctx, const struct file *file, bool
         return refuse_range(file, err);
     switch (files_download_way(ctx->files)) {
     case DOWNLOAD_BY_REDIRECT:
-        return redirect(ctx, file, err);
+        if (ctx->request.method == METHOD_GET) /* what is signed for it is no use to HEAD */
+            return redirect(ctx, file, err);
+        code = stream(ctx, file, &range, err);
+        break;
     case DOWNLOAD_BY_GATEWAY:
         code = hand_over(ctx, file, err);
         break;

@@ -38,6 +38,13 @@ static enum err_code derive_path(size_t offset, const struct buf *path, struct c
     return setting_read(setting, buf_str(path), config, err);
 }
 
+/* An empty value is none, as in a file .env. */
+static bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value;
+}
+
 static void derive_from_drivers(struct config *config)
 {
     bool is_fs = strcmp(config->storage_driver, "fs") == 0;
@@ -49,7 +56,7 @@ static void derive_from_drivers(struct config *config)
     if (!*config->s3_public_endpoint)
         memcpy(config->s3_public_endpoint, config->s3_endpoint, sizeof config->s3_public_endpoint);
     /* The last public release of MinIO has known holes: it is not to be shown to clients. */
-    if (!getenv("S3_UNSAFE") && !getenv("S3_ENDPOINT") && getenv("MINIO_ENDPOINT"))
+    if (!is_set("S3_UNSAFE") && !is_set("S3_ENDPOINT") && is_set("MINIO_ENDPOINT"))
         config->s3_unsafe = true;
 }
 

@@ -1,7 +1,7 @@
 /*
  * Download: the bytes of a file where the gateway can't send them itself, read from the store piece
- * by piece in constant memory. What the store returns is checked before its last byte leaves: size
- * and tag when it is opened, the SHA-256 when the whole file is read. A small file is read and
+ * by piece in constant memory. What the store returns is checked before its last byte leaves: the size
+ * when it is opened, the SHA-256 when the whole file is read, the store's tag for a range. A small file is read and
  * checked whole before anything is answered. Used by one thread.
  */
 #ifndef COFFER_FILES_FILES_DOWNLOAD_H
@@ -32,7 +32,7 @@ struct source *files_download_source(struct download *download);
 /* NULL is allowed. */
 void files_download_close(struct download *download);
 
-/* Are the bytes there with the right size and tag? Errors as files_download_open. */
+/* Are the bytes there with the right size? Errors as files_download_open. */
 enum err_code files_download_probe(const struct files *files, const struct file *file,
                                    struct err *err) ERR_MUST_CHECK;
 

@@ -282,8 +282,9 @@ class Load:
                                 f"{checked.stderr}")
 
     def _check_log(self):
-        for fault in log_faults(self.service.log_file):
-            self._violate("I9", fault)
+        for file in self.service.log_files():
+            for fault in log_faults(file):
+                self._violate("I9", fault)
 
 
 class Client:

@@ -314,6 +314,9 @@ class Service:
 
     # ---- what it says about itself ----
 
+    def log_files(self):
+        return [self.log_file]
+
     def log_lines(self):
         """Every log line, parsed; a line that isn't JSON fails the test."""
         if not self.log_file.exists():

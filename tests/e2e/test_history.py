@@ -51,6 +51,9 @@ class Toy:
     def objects(self):
         return sizes(self.data_dir / "objects")
 
+    def log_files(self):
+        return [self.log_file]
+
     def coffer(self, *_args, **_options):
         return subprocess.CompletedProcess(_args, 1 if self.fault == "fsck" else 0, "", "")
 

@@ -1,0 +1,204 @@
+"""The rows on S3 and MongoDB: all contenders of a row use the same SeaweedFS and FerretDB."""
+
+import http.client
+import json
+import statistics
+import time
+
+from . import processes, tools
+from .pairs import interleave
+from .rows import KIB, MIB, Result, Running, exercise, ratio_result
+from .servers import Coffer, ExpressS3
+from .stores import Stores
+from .tools import BenchError
+
+LARGE = 50 * MIB
+BOUNDARY = "coffer-bench-c0ffe2"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+PARALLEL = 16
+LISTED = 1000
+GROWTH_ALLOWED = 16 * MIB
+MEMORY_SIZES = {"128M (default)": 128, "32M": 32}
+
+
+def form_file(bench, size):
+    """A file that is the body of a form with one file of so many random bytes."""
+    path = bench.folder / f"form-{size}"
+    if not path.exists():
+        head = (f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; "
+                f"filename=\"{size}.bin\"\r\nContent-Type: application/octet-stream\r\n\r\n")
+        path.write_bytes(head.encode() + bench.random_file(size).read_bytes()
+                         + f"\r\n--{BOUNDARY}--\r\n".encode())
+    return path
+
+
+def post_seconds(server, bench, size, connections, requests):
+    """Seconds of each upload by form, the same client and the same bytes for everybody."""
+    path = "/upload" if isinstance(server, ExpressS3) else "/api/files/upload"
+    return tools.put_seconds(server.port, path, form_file(bench, size), connections, requests,
+                             FORM)
+
+
+def pair(bench, stores):
+    """The service and its peer."""
+    return (Coffer(bench.place("coffer"), **stores.coffer()),
+            ExpressS3(bench.place("express"), **stores.settings("express")))
+
+
+def put_large(bench):
+    """Upload of 50 MiB by one client against the store itself."""
+    file = bench.random_file(LARGE)
+
+    def speed(seconds):
+        return LARGE / statistics.median(seconds)
+
+    with Stores() as stores:
+        direct = stores.settings("direct")
+        with Running(*pair(bench, stores)) as (coffer, express):
+            pairs = interleave({
+                "coffer": lambda: speed(tools.put_seconds(
+                    coffer.port, "/api/files/upload/large", file, 1, 4)),
+                "direct": lambda: speed(tools.direct_seconds(
+                    direct, "put", f"large-{time.monotonic_ns()}", file, 4)),
+                "express": lambda: speed(post_seconds(express, bench, LARGE, 1, 4)),
+            }, bench.rounds, bench.calm, bench.progress)
+    work = "S3: PUT 50 MiB, one client"
+    return [ratio_result(work, pairs, "direct", 0.6, ("MB/s", 1e6)),
+            ratio_result(work, pairs, "express", None, ("MB/s", 1e6))]
+
+
+def get_large(bench):
+    """Download of 50 MiB by one client against the store itself."""
+    file = bench.random_file(LARGE)
+    content = file.read_bytes()
+    with Stores() as stores, Running(*pair(bench, stores)) as servers:
+        direct = stores.settings("direct")
+        tools.direct_seconds(direct, "put", "large", file, 1)
+        wanted = {"direct": ("get", "large-0")}
+        for name, server in zip(("coffer", "express"), servers):
+            path = server.put_file(LARGE, content)
+            if server.request("GET", path)[2] != content:
+                raise BenchError(f"{name} gave other bytes than it was given")
+            wanted[name] = ("fetch", server.url(path))
+        contenders = {
+            name: lambda mode=mode, what=what: LARGE / statistics.median(
+                tools.direct_seconds(direct, mode, what, LARGE, 10))
+            for name, (mode, what) in sorted(wanted.items())}
+        pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
+    work = "S3: GET 50 MiB, one client"
+    return [ratio_result(work, pairs, "direct", 0.75, ("MB/s", 1e6)),
+            ratio_result(work, pairs, "express", None, ("MB/s", 1e6))]
+
+
+def put_parallel(bench):
+    """16 uploads of 50 MiB at once against Express."""
+    def speed(server):
+        return PARALLEL * LARGE / max(post_seconds(server, bench, LARGE, PARALLEL, 1))
+
+    with Stores() as stores:
+        small = Coffer(bench.place("coffer-32"), **stores.coffer("small", UPLOAD_MEMORY="32M"))
+        with Running(*pair(bench, stores), small) as (coffer, express, _):
+            pairs = interleave({
+                "coffer": lambda: speed(coffer),
+                "express": lambda: speed(express),
+                "itself, `UPLOAD_MEMORY=32M`": lambda: speed(small),
+            }, bench.rounds, bench.calm, bench.progress)
+    work = f"S3: {PARALLEL} uploads of 50 MiB at once"
+    return [ratio_result(work, pairs, "express", 1.5, ("MB/s", 1e6)),
+            ratio_result(work, pairs, "itself, `UPLOAD_MEMORY=32M`", None, ("MB/s", 1e6))]
+
+
+def growth(server, bench):
+    """How far PSS of all its processes rises above rest during such uploads."""
+    post_seconds(server, bench, KIB, 1, 1)
+    time.sleep(0.5)
+    rest = processes.tree_pss(server.process.pid)
+    sampler = processes.PeakSampler(server.process.pid)
+    sampler.start()
+    try:
+        post_seconds(server, bench, LARGE, PARALLEL, 1)
+    finally:
+        peak = sampler.stop()
+    return peak - rest
+
+
+def put_growth(bench):
+    """Memory during 16 uploads of 50 MiB at once, by UPLOAD_MEMORY, beside Express."""
+    values = {name: [] for name in (*MEMORY_SIZES, "express")}
+    with Stores() as stores:
+        express_settings = stores.settings("express")
+        for number in range(bench.rounds):
+            for name, size in MEMORY_SIZES.items():
+                settings = stores.coffer(f"growth{size}", UPLOAD_MEMORY=f"{size}M")
+                with Running(Coffer(bench.place("coffer"), **settings)) as (coffer,):
+                    exercise(coffer)
+                    values[name].append(growth(coffer, bench))
+            with Running(ExpressS3(bench.place("express"), **express_settings)) as (express,):
+                values["express"].append(growth(express, bench))
+            bench.progress(f"  round {number + 1}/{bench.rounds}: " + ", ".join(
+                f"{name} {each[-1] / MIB:.1f} MiB" for name, each in values.items()))
+    peer = statistics.median(values["express"])
+    results = []
+    for name, size in MEMORY_SIZES.items():
+        median = statistics.median(values[name])
+        limit = size * MIB + GROWTH_ALLOWED
+        results.append(Result(
+            f"S3: memory growth of that (PSS, peak), `UPLOAD_MEMORY={name.split()[0]}`",
+            f"{median / MIB:.1f} MiB", f"express: {peak / MIB:.1f} MiB", "–",
+            f"≤ {limit // MIB} MiB", median <= limit, {"values": values}))
+    return results
+
+
+def get_small(bench):
+    """GET 1 KiB, 32 connections, against Express."""
+    content = bench.random_file(KIB).read_bytes()
+    with Stores() as stores, Running(*pair(bench, stores)) as servers:
+        contenders = {}
+        for name, server in zip(("coffer", "express"), servers):
+            path = server.put_file(KIB, content)
+            if server.request("GET", path)[2] != content:
+                raise BenchError(f"{name} gave other bytes than it was given")
+            contenders[name] = lambda url=server.url(path): tools.wrk(url, 32, bench.seconds).rate
+        pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
+    return [ratio_result("S3: GET 1 KiB, 32 connections", pairs, "express", 2, ("/s",))]
+
+
+class Listing:
+    """Pages of a listing over one connection."""
+
+    def __init__(self, server, path):
+        self.link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        self.path = path
+
+    def milliseconds(self):
+        """The time of one page, which has to be right."""
+        began = time.monotonic()
+        self.link.request("GET", self.path)
+        answer = self.link.getresponse()
+        body = answer.read()
+        took = (time.monotonic() - began) * 1000
+        page = json.loads(body) if answer.status == 200 else {"files": []}
+        if len(page["files"]) != 100 or page["total"] != LISTED:
+            raise BenchError(f"{self.path} answered {answer.status}: {body[:300]!r}")
+        return took
+
+    def rate(self):
+        """Pages a second, by the median of 20."""
+        return 1000 / statistics.median(self.milliseconds() for _ in range(20))
+
+
+def listing(bench):
+    """Lists of 100 out of 1,000 files against Express."""
+    with Stores() as stores, Running(*pair(bench, stores)) as servers:
+        for server in servers:
+            post_seconds(server, bench, KIB, 10, LISTED // 10)
+        coffer, express = (Listing(server, path) for server, path in
+                           zip(servers, ("/api/files?limit=100", "/files?limit=100")))
+        pairs = interleave({"coffer": coffer.rate, "express": express.rate}, bench.rounds,
+                           bench.calm, bench.progress)
+    result = ratio_result("S3: list 100 of 1,000 files, one client", pairs, "express", 1, ("/s",))
+    return [result]
+
+
+S3_ROWS = {"s3-put": put_large, "s3-get": get_large, "s3-parallel": put_parallel,
+           "s3-growth": put_growth, "s3-get-1k": get_small, "s3-list": listing}
