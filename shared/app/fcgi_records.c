@@ -28,8 +28,12 @@ static void add_record(struct batch *batch, int request_id, const char *data, si
     header[6] = 0; /* no padding */
     header[7] = 0;
     batch->parts[batch->count++] = (struct iovec){header, HEADER_BYTES};
-    /* writev only reads; iovec has no const. */
-    batch->parts[batch->count++] = (struct iovec){(void *)(uintptr_t)data, len};
+    /* writev only reads, but iovec has no const. */
+    const union {
+        const void *read;
+        void *base;
+    } content = {data};
+    batch->parts[batch->count++] = (struct iovec){content.base, len};
 }
 
 static void advance(struct iovec **parts, int *count, size_t written)

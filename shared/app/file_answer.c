@@ -49,11 +49,11 @@ static enum err_code stream(struct app_ctx *ctx, const struct file *file, const 
                             struct err *err)
 {
     bool is_part = range->kind == RANGE_ONE;
-    int64_t offset = is_part ? range->first : 0;
-    int64_t length = is_part ? range->last - range->first + 1 : file->size;
+    const struct download_part part = {is_part ? range->first : 0,
+                                       is_part ? range->last - range->first + 1 : file->size};
     if (ctx->request.method == METHOD_HEAD)
         return files_download_probe(ctx->files, file, err);
-    enum err_code code = files_download_open(ctx->files, file, offset, length, &ctx->download, err);
+    enum err_code code = files_download_open(ctx->files, file, &part, &ctx->download, err);
     if (code == ERR_OK)
         ctx->response.source = files_download_source(ctx->download);
     return code;

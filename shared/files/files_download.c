@@ -121,13 +121,13 @@ static enum err_code refuse_quarantined(const struct file *file, struct err *err
 }
 
 enum err_code files_download_open(const struct files *files, const struct file *file,
-                                  int64_t offset, int64_t length, struct download **ret_download,
+                                  const struct download_part *part, struct download **ret_download,
                                   struct err *err)
 {
     /* What is read whole is judged by its hash alone: a store may give a new tag to the same bytes
      * (restored from a copy, encrypted anew). */
-    const char *tag = length == file->size ? NULL : file->tag;
-    const struct storage_wanted wanted = {file->key, file->size, tag, offset, length};
+    const char *tag = part->length == file->size ? NULL : file->tag;
+    const struct storage_wanted wanted = {file->key, file->size, tag, part->offset, part->length};
     struct download *download = NULL;
     enum err_code code = refuse_quarantined(file, err);
     if (code != ERR_OK)
@@ -138,7 +138,7 @@ enum err_code files_download_open(const struct files *files, const struct file *
     download->source.next = next_piece;
     download->files = files;
     download->file = *file;
-    download->left = length;
+    download->left = part->length;
     code = begin(download, &wanted, err);
     if (code != ERR_OK) {
         files_download_close(download);

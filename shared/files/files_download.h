@@ -19,13 +19,19 @@ enum download_way {
     DOWNLOAD_BY_REDIRECT, /* files_download_url says where the client goes */
 };
 
+/* Which bytes. */
+struct download_part {
+    int64_t offset;
+    int64_t length;
+};
+
 enum download_way files_download_way(const struct files *files);
 
-/* `length` bytes from `offset`. ERR_NOT_FOUND when it was deleted meanwhile, ERR_INTERNAL when the
+/* ERR_NOT_FOUND when it was deleted meanwhile, ERR_INTERNAL when the
  * bytes of a live row are missing or quarantined (I2), ERR_STORAGE when they are not what the row
  * says, and what the store says. Caller frees with files_download_close. */
 enum err_code files_download_open(const struct files *files, const struct file *file,
-                                  int64_t offset, int64_t length, struct download **ret_download,
+                                  const struct download_part *part, struct download **ret_download,
                                   struct err *err) ERR_MUST_CHECK;
 /* The bytes; borrowed until close. ERR_STORAGE in place of the last piece when they are wrong. */
 struct source *files_download_source(struct download *download);

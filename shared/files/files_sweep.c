@@ -179,12 +179,12 @@ enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
     return sweep(files, grace_seconds, true, ret_result, err);
 }
 
-static enum err_code take_lease(const struct files *files, const char *name, const char *holder,
-                                int64_t seconds, bool *ret_held, struct err *err)
+/* From now on for so many seconds. */
+static struct named_lease lease_of(const struct files *files, const char *name, const char *holder,
+                                   int64_t seconds)
 {
     int64_t now_ms = clock_wall_ms(files->clock);
-    const struct named_lease lease = {name, holder, now_ms, now_ms + seconds * 1000};
-    return metadata_lease(files->metadata, &lease, ret_held, err);
+    return (struct named_lease){name, holder, now_ms, now_ms + seconds * 1000};
 }
 
 enum err_code files_sweep_if_due(const struct files *files, const char *holder, bool *ret_swept,
@@ -193,15 +193,17 @@ enum err_code files_sweep_if_due(const struct files *files, const char *holder, 
     const struct config *config = files->config;
     char turn[ID_SIZE]; /* a new holder each time, so that its own lease holds it off too */
     bool with_objects = config->orphan_interval_seconds <= config->sweep_interval_seconds;
+    const struct named_lease lease =
+        lease_of(files, "sweep", holder, config->sweep_interval_seconds);
     *ret_swept = false;
-    enum err_code code =
-        take_lease(files, "sweep", holder, config->sweep_interval_seconds, ret_swept, err);
+    enum err_code code = metadata_lease(files->metadata, &lease, ret_swept, err);
     if (code != ERR_OK || !*ret_swept)
         return code;
     id_new(files->clock, turn);
+    const struct named_lease objects =
+        lease_of(files, "objects", turn, config->orphan_interval_seconds);
     if (!with_objects)
-        code =
-            take_lease(files, "objects", turn, config->orphan_interval_seconds, &with_objects, err);
+        code = metadata_lease(files->metadata, &objects, &with_objects, err);
     return code == ERR_OK ? sweep(files, config->sweep_grace_seconds, with_objects, ret_result, err)
                           : code;
 }

@@ -15,7 +15,8 @@ struct metadata_store {
 
 typedef void metadata_store_check(struct metadata *metadata, const struct metadata_store *store);
 
-/* Runs the check on an empty database of each driver. */
+/* Runs the check on an empty database of each driver; with COFFER_CONTRACT_STORE=<label> in the
+ * environment of that one only. */
 void metadata_over_each(metadata_store_check *check);
 
 /* A check sees `metadata`, `store` and its `label`. */

@@ -23,11 +23,12 @@ static char *make_content(size_t len)
 static enum err_code read_range(struct world *world, const struct file *file, int64_t offset,
                                 int64_t length, struct buf *target)
 {
+    const struct download_part part = {offset, length};
     struct download *download = NULL;
     struct str piece = {NULL, 1};
     struct err err = {0};
     buf_reset(target);
-    enum err_code code = files_download_open(&world->files, file, offset, length, &download, &err);
+    enum err_code code = files_download_open(&world->files, file, &part, &download, &err);
     while (code == ERR_OK && piece.len > 0) {
         code = source_next(files_download_source(download), &piece, &err);
         if (code == ERR_OK)

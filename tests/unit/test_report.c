@@ -270,7 +270,7 @@ TEST(report, without_a_spool_is_dropped)
 TEST(report, a_full_spool_drops_the_oldest)
 {
     struct fixture f;
-    char operation[16];
+    char operation[32];
     setup(&f, NULL);
     close_report(&f);
     f.config.sentry_spool_bytes = 4000;
@@ -339,7 +339,7 @@ TEST(report, beyond_the_queue_is_dropped)
 {
     struct fixture f;
     struct buf route;
-    char operation[16];
+    char operation[32];
     setup(&f, ok);
     close_report(&f);
     buf_init(&route, 200000);

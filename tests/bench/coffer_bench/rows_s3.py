@@ -144,7 +144,7 @@ def put_growth(bench):
         limit = size * MIB + GROWTH_ALLOWED
         results.append(Result(
             f"S3: memory growth of that (PSS, peak), `UPLOAD_MEMORY={name.split()[0]}`",
-            f"{median / MIB:.1f} MiB", f"express: {peak / MIB:.1f} MiB", "–",
+            f"{median / MIB:.1f} MiB", f"express: {peer / MIB:.1f} MiB", "–",
             f"≤ {limit // MIB} MiB", median <= limit, {"values": values}))
     return results
 
