@@ -322,28 +322,39 @@ void sender_wake(struct sender *sender)
     pthread_mutex_unlock(&sender->mutex);
 }
 
-static void end_thread(struct sender *sender)
+/* With the mutex held. */
+static void wait_for_thread(struct sender *sender)
 {
     const struct timespec until = condition_deadline(GRACE_MS);
     bool in_time = true;
-    pthread_mutex_lock(&sender->mutex);
-    sender->is_closing = true;
     for (size_t i = 0; i < sender->lane_count; i++)
         sender->lanes[i].pull_at_ns = 0;
     pthread_cond_signal(&sender->changed);
     while (in_time && !sender->is_finished)
         in_time = condition_wait(&sender->finished, &sender->mutex, &until);
     atomic_store(&sender->patience.is_over, true);
+}
+
+void sender_stop(struct sender *sender)
+{
+    if (!sender)
+        return;
+    pthread_mutex_lock(&sender->mutex);
+    bool is_running = sender->is_running;
+    sender->is_closing = true;
+    sender->is_running = false;
+    if (is_running)
+        wait_for_thread(sender);
     pthread_mutex_unlock(&sender->mutex);
-    pthread_join(sender->thread, NULL);
+    if (is_running)
+        pthread_join(sender->thread, NULL);
 }
 
 void sender_close(struct sender *sender)
 {
     if (!sender)
         return;
-    if (sender->is_running)
-        end_thread(sender);
+    sender_stop(sender);
     http_client_close(sender->client);
     buf_release(&sender->body);
     pthread_cond_destroy(&sender->finished);

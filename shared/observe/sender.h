@@ -58,8 +58,10 @@ enum err_code sender_add(struct sender *sender, const struct sender_receiver *re
 bool sender_offer(struct sender_lane *lane, struct str body);
 /* Has every receiver's `pull` asked now. Any thread; never waits. */
 void sender_wake(struct sender *sender);
-/* Ends the thread as said above, within about two seconds. When nobody offers any more. NULL is
- * allowed. */
+/* Ends the thread as said above, within about two seconds; whatever is offered from then on is
+ * refused. NULL is allowed. */
+void sender_stop(struct sender *sender);
+/* sender_stop, and frees it. When nobody offers any more. NULL is allowed. */
 void sender_close(struct sender *sender);
 
 #endif

@@ -144,6 +144,7 @@ def test_f2_delete_killed_at(start_service, tmp_path, point):
     load.check()
 
 
+@pytest.mark.backends("s3+mongodb")
 @pytest.mark.parametrize("point", LATER)
 def test_f2_removal_after_the_answer_killed_at(start_service, tmp_path, point):
     """The answer was given before: the bytes go when the program is back, at the next sweep."""
@@ -166,6 +167,7 @@ def test_f2_removal_after_the_answer_killed_at(start_service, tmp_path, point):
     load.check()
 
 
+@pytest.mark.backends("s3+mongodb")
 @pytest.mark.parametrize("point", UPDATE_POINTS.get(BACKEND.metadata, ()))
 def test_f1_change_killed_at(start_service, tmp_path, point):
     trap = Trap(start_service, tmp_path, point)

@@ -320,9 +320,10 @@ def test_f25_no_request_waits_for_the_tracker(reporting, start_service, project,
     assert sum(counts) >= 80, counts
 
 
+@pytest.mark.local("bytes are taken from the folder")
 def test_a_stop_does_not_wait_for_the_tracker(reporting, project, proxy):
     proxy.silent()
-    service = reporting(SENTRY_DSN=project.dsn_at(proxy.endpoint), AUTH_MODE="none")
+    service = reporting(SENTRY_DSN=project.dsn_at(proxy.endpoint))
     file = service.create(TEXT)
     lose_bytes(service, TEXT)
     assert service.get(f"/api/files/{file['id']}").status_code == 500

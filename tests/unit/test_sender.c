@@ -245,6 +245,27 @@ TEST(sender, a_stop_sends_what_is_queued)
     close_probe(&probe);
 }
 
+TEST(sender, stopped_takes_nothing_more)
+{
+    struct probe probe = {.pull_wait_ms = -1};
+    const struct sender_receiver form = {.pull = pull};
+    struct http_server *server = http_server_open(serve_ok, NULL);
+    http_server_url(server, "/", probe.url);
+    open_probe(&probe, &form, 1000);
+    CHECK(offer(&probe, "before"));
+    sender_stop(probe.sender);
+    CHECK_STR(buf_str(&probe.judged), "before=200;");
+    int before = asked(&probe);
+    CHECK(!offer(&probe, "after"));
+    sender_wake(probe.sender);
+    sender_stop(probe.sender);
+    sender_close(probe.sender);
+    CHECK_INT(asked(&probe), before);
+    CHECK_INT(http_server_requests(server), 1);
+    http_server_close(server);
+    close_probe(&probe);
+}
+
 TEST(sender, pulls_when_woken_and_when_the_time_has_come)
 {
     struct probe probe = {.pulls = 1, .pull_wait_ms = -1};
