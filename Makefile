@@ -158,7 +158,7 @@ deps: ## install what building and running needs (apt, as root or by sudo)
 
 deps-test: ## install what the tests need
 	@infrastructure/scripts/install-deps.sh run test
-	@tests/servers/install seaweedfs minio ferretdb
+	@tests/servers/install seaweedfs minio ferretdb bugsink
 
 deps-bench: ## install what the benchmark needs
 	@infrastructure/scripts/install-deps.sh run bench servers

@@ -23,6 +23,8 @@ struct process {
     struct config config;
     struct log *log;
     struct metrics *metrics;
+    struct sender *sender;
+    struct report *report;
     struct storage *storage;
     struct metadata *metadata;
     struct step_pool *step_pool;
@@ -45,11 +47,18 @@ struct observed {
     enum metric duration;
 };
 
-static void observe(struct metrics *metrics, const struct observed *observed,
-                    const unsigned labels[3], int64_t duration_ns)
+static void observe(const struct process *process, const struct observed *observed,
+                    const unsigned labels[3], enum err_code outcome, int64_t duration_ns)
 {
-    metrics_add(metrics, observed->operations, labels, 1);
-    metrics_observe(metrics, observed->duration, labels, (double)duration_ns / 1e9);
+    metrics_add(process->metrics, observed->operations, labels, 1);
+    metrics_observe(process->metrics, observed->duration, labels, (double)duration_ns / 1e9);
+    if (!process->report)
+        return;
+    struct report_crumb crumb = report_crumb_of(observed->operations, labels);
+    crumb.outcome = outcome;
+    crumb.time_ms = clock_wall_ms(&clock_system);
+    crumb.duration_ns = duration_ns;
+    report_crumb_add(&crumb);
 }
 
 static void observe_storage(void *context, unsigned driver, enum storage_operation operation,
@@ -57,7 +66,7 @@ static void observe_storage(void *context, unsigned driver, enum storage_operati
 {
     static const struct observed observed = {METRIC_STORAGE_OPERATIONS, METRIC_STORAGE_DURATION};
     const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
-    observe(context, &observed, labels, duration_ns);
+    observe(context, &observed, labels, outcome, duration_ns);
 }
 
 static void observe_metadata(void *context, unsigned driver, enum metadata_operation operation,
@@ -65,7 +74,7 @@ static void observe_metadata(void *context, unsigned driver, enum metadata_opera
 {
     static const struct observed observed = {METRIC_METADATA_OPERATIONS, METRIC_METADATA_DURATION};
     const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
-    observe(context, &observed, labels, duration_ns);
+    observe(context, &observed, labels, outcome, duration_ns);
 }
 
 /* Nothing a crash leaves behind may hold a client's bytes or a secret. */
@@ -80,6 +89,24 @@ static void harden(void)
     unsetenv("HTTP_PROXY");
 }
 
+static struct report_options report_options(const struct process *process)
+{
+    return (struct report_options){.config = &process->config,
+                                   .program = process->app->name,
+                                   .clock = &clock_system,
+                                   .metrics = process->metrics,
+                                   .sender = process->sender};
+}
+
+static enum err_code open_report(struct process *process, struct err *err)
+{
+    enum err_code code = sender_open(&process->sender, &clock_system, err);
+    if (code != ERR_OK)
+        return code;
+    const struct report_options options = report_options(process);
+    return report_open(&process->report, &options, err);
+}
+
 static enum err_code open_observers(struct process *process, struct err *err)
 {
     char path[CONFIG_TEXT_SIZE + 16];
@@ -92,7 +119,7 @@ static enum err_code open_observers(struct process *process, struct err *err)
     code = metrics_open(&process->metrics, path, process->app->name, err);
     if (code == ERR_OK)
         log_count_drops(process->log, process->metrics);
-    return code;
+    return code == ERR_OK ? open_report(process, err) : code;
 }
 
 static void wake_sweeper(void *context)
@@ -120,8 +147,8 @@ static int step_threads(void)
 
 static enum err_code open_drivers(struct process *process, struct err *err)
 {
-    const struct storage_observer storage_observer = {observe_storage, process->metrics};
-    const struct metadata_observer metadata_observer = {observe_metadata, process->metrics};
+    const struct storage_observer storage_observer = {observe_storage, process};
+    const struct metadata_observer metadata_observer = {observe_metadata, process};
     enum err_code code =
         storage_open(&process->storage, &process->config, &clock_system, &storage_observer, err);
     if (code == ERR_OK)
@@ -132,6 +159,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
     process->service = (struct service){
         .app = process->app,
         .log = process->log,
+        .report = process->report,
         .started_ns = clock_steady_ns(&clock_system),
         .files = {.config = &process->config,
                   .clock = &clock_system,
@@ -185,6 +213,8 @@ static void close_process(struct process *process)
     step_pool_close(process->step_pool);
     metadata_close(process->metadata);
     storage_close(process->storage);
+    sender_close(process->sender);
+    report_close(process->report);
     log_close(process->log);
     metrics_close(process->metrics);
 }
@@ -202,10 +232,14 @@ static void say(const struct process *process, enum err_level level, const char 
         log_write(process->log, level, NULL, message, (struct log_fields){fields, count});
 }
 
-static int refuse_to_start(const struct process *process, const struct err *err)
+static int refuse_to_start(struct process *process, const struct err *err)
 {
     fprintf(stderr, "%s: cannot start: %s\n", process->app->name, err->message);
     say(process, ERR_LEVEL_ERROR, "cannot start", err);
+    if (!*process->config.data_dir)
+        config_load_what_is_good(&process->config);
+    const struct report_options options = report_options(process);
+    report_failed_start(&options, err);
     return EXIT_CANNOT_START;
 }
 
@@ -243,6 +277,7 @@ int app_run(const struct app *app)
         wait_for_stop(&process, &signals);
         if (!workers_stop(process.workers, process.config.stop_grace_seconds)) {
             say(&process, ERR_LEVEL_ERROR, "stopped with requests still running", NULL);
+            sender_stop(process.sender); /* requests still running may offer, and are refused */
             _exit(1);
         }
         say(&process, ERR_LEVEL_INFO, "stopped", NULL);

@@ -17,6 +17,7 @@
 #include "http/request.h"
 #include "http/response.h"
 #include "observe/log.h"
+#include "observe/report.h"
 #include "observe/trace.h"
 
 struct app;
@@ -26,6 +27,7 @@ struct app_ctx {
     const struct app *app;
     const struct files *files; /* config, clock, storage, metadata, metrics */
     struct log *log;
+    struct report *report; /* or NULL: nothing is reported */
     struct health *health; /* only where app->checks_health */
     struct request request;
     struct response response;

@@ -25,6 +25,7 @@ struct fcgi {
     struct fcgi_body direct; /* where the body comes from when it is not libfcgi's */
     int64_t body_length;     /* bytes promised */
     int64_t received;
+    bool sends_direct; /* pieces of the answer were written past libfcgi */
 };
 
 struct fcgi_head_pipe {
@@ -167,6 +168,7 @@ bool fcgi_read(struct fcgi *fcgi)
     atomic_store(&watch->waiting, false);
     fcgi->body_length = 0;
     fcgi->received = 0;
+    fcgi->sends_direct = false;
     if (read)
         return true;
     watch_end(watch);
@@ -246,11 +248,19 @@ int64_t fcgi_received(const struct fcgi *fcgi)
     return fcgi->received;
 }
 
+static bool send_direct(struct fcgi *fcgi, struct str piece)
+{
+    if (!fcgi->sends_direct)
+        fcgi_records_begin(fcgi->fd);
+    fcgi->sends_direct = true;
+    return FCGX_FFlush(fcgi->request.out) == 0 &&
+           fcgi_records_write(fcgi->fd, fcgi->request.requestId, piece, fcgi->options.watch);
+}
+
 bool fcgi_send(struct fcgi *fcgi, struct str piece)
 {
     if (piece.len >= DIRECT_BYTES)
-        return FCGX_FFlush(fcgi->request.out) == 0 &&
-               fcgi_records_write(fcgi->fd, fcgi->request.requestId, piece, fcgi->options.watch);
+        return send_direct(fcgi, piece);
     while (piece.len > 0) {
         int len = piece.len > INT_MAX ? INT_MAX : (int)piece.len;
         if (FCGX_PutStr(piece.data, len, fcgi->request.out) != len)

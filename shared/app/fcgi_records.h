@@ -10,6 +10,8 @@
 #include "app/watchdog.h"
 #include "base/str.h"
 
+/* Once, before the first piece. */
+void fcgi_records_begin(int fd);
 /* Blocks while the gateway takes nothing. False when it is gone or the watch was ended. */
 bool fcgi_records_write(int fd, int request_id, struct str piece, struct watch *watch);
 

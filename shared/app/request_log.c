@@ -55,6 +55,24 @@ static void add_error(struct field_list *list, const struct err *err)
         add_number(list, "error.errno", err->os_errno);
 }
 
+void request_log_report(const struct app_ctx *ctx)
+{
+    const struct request *request = &ctx->request;
+    if (!ctx->report || ctx->err.code == ERR_OK || !err_info(ctx->err.code)->report)
+        return;
+    struct report_event event = {
+        .trace = &ctx->trace,
+        .method = request->method_text,
+        .route = route_info(request->route)->template,
+        .path = request->path,
+        .user_agent = request_header_or_empty(request, "USER_AGENT"),
+        .status = ctx->response.status,
+        .has_trail = true,
+    };
+    report_event_error(&event, &ctx->err);
+    report_send(ctx->report, &event);
+}
+
 void request_log_write(const struct app_ctx *ctx)
 {
     struct field_list list = {.count = 0};

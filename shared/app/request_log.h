@@ -8,6 +8,8 @@
 
 /* http_* metrics of the answer in ctx->response. */
 void request_log_measure(const struct app_ctx *ctx);
+/* A report of what failed with a 5xx. */
+void request_log_report(const struct app_ctx *ctx);
 /* The request's log line: level of its error (info when none), ECS fields. */
 void request_log_write(const struct app_ctx *ctx);
 

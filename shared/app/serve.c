@@ -241,9 +241,12 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
     *ctx = (struct app_ctx){.app = service->app,
                             .files = &service->files,
                             .log = service->log,
+                            .report = service->report,
                             .health = service->health,
                             .started_ns = clock_steady_ns(service->files.clock),
                             .process_started_ns = service->started_ns};
+    if (service->report)
+        report_trail_begin();
     response_init(&ctx->response);
     idempotency_init(&ctx->idempotency, service->files.metadata, service->files.clock);
     enum err_code code = request_from_env(&ctx->request, fcgi_environment(fcgi), err);
@@ -283,6 +286,7 @@ void serve_request(const struct service *service, struct fcgi *fcgi, struct watc
     send_answer(&ctx, fcgi);
     measure_once(&ctx);
     metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, -1);
+    request_log_report(&ctx);
     request_log_write(&ctx); /* borrows the request's variables, which fcgi_finish frees */
     if (ctx.is_cut)
         fcgi_break(fcgi);

@@ -16,9 +16,11 @@
 
 #define OPERATION "read settings"
 
-#define DOWNLOAD_WORKERS_FS 64      /* the gateway sends the bytes */
-#define DOWNLOAD_WORKERS_STREAM 256 /* each sends its bytes itself */
-#define ORPHAN_INTERVAL_STORE 3600  /* listing a remote store is dear */
+#define SPOOL_BYTES_FS (INT64_C(512) << 20)
+#define SPOOL_BYTES_STORE (INT64_C(1) << 30) /* clients may be faster than a store */
+#define DOWNLOAD_WORKERS_FS 64               /* the gateway sends the bytes */
+#define DOWNLOAD_WORKERS_STREAM 256          /* each sends its bytes itself */
+#define ORPHAN_INTERVAL_STORE 3600           /* listing a remote store is dear */
 
 static const struct setting *setting_at(size_t offset)
 {
@@ -48,6 +50,8 @@ static bool is_set(const char *name)
 static void derive_from_drivers(struct config *config)
 {
     bool is_fs = strcmp(config->storage_driver, "fs") == 0;
+    if (config->spool_max_bytes == 0)
+        config->spool_max_bytes = is_fs ? SPOOL_BYTES_FS : SPOOL_BYTES_STORE;
     if (config->download_workers == 0)
         config->download_workers = is_fs ? DOWNLOAD_WORKERS_FS : DOWNLOAD_WORKERS_STREAM;
     if (config->orphan_interval_seconds == 0)
@@ -229,18 +233,34 @@ static enum err_code read_secret(const struct setting *setting, struct config *c
     return code;
 }
 
+static enum err_code read_setting(const struct setting *setting, struct config *config,
+                                  struct err *err)
+{
+    const char *value = find_value(setting);
+    if (!value && setting->secret)
+        return read_secret(setting, config, err);
+    return setting_read(setting, str_of(value ? value : setting->default_text), config, err);
+}
+
+void config_load_what_is_good(struct config *ret_config)
+{
+    struct config config = {0};
+    struct err err;
+    for (size_t i = 0; i < config_setting_count; i++) {
+        const struct setting *setting = &config_settings[i];
+        if (read_setting(setting, &config, &err) != ERR_OK &&
+            setting_read(setting, str_of(setting->default_text), &config, &err) != ERR_OK)
+            continue;
+    }
+    if (derive(&config, &err) == ERR_OK)
+        *ret_config = config;
+}
+
 enum err_code config_load(struct config *ret_config, struct err *err)
 {
     struct config config = {0};
     for (size_t i = 0; i < config_setting_count; i++) {
-        const struct setting *setting = &config_settings[i];
-        const char *value = find_value(setting);
-        enum err_code code;
-        if (!value && setting->secret)
-            code = read_secret(setting, &config, err);
-        else
-            code =
-                setting_read(setting, str_of(value ? value : setting->default_text), &config, err);
+        enum err_code code = read_setting(&config_settings[i], &config, err);
         if (code != ERR_OK)
             return code;
     }

@@ -31,7 +31,7 @@ struct config {
     char trusted_proxies[CONFIG_TEXT_SIZE]; /* TRUSTED_PROXIES, addresses and CIDR blocks */
     char data_dir[CONFIG_TEXT_SIZE];        /* DATA_DIR, ./data; absolute after loading */
     char runtime_dir[CONFIG_TEXT_SIZE];     /* RUNTIME_DIR: sockets, metrics; default derived */
-    int64_t spool_max_bytes;                /* SPOOL_MAX_BYTES, 512M: lighttpd's upload spool */
+    int64_t spool_max_bytes;                /* SPOOL_MAX_BYTES: 512M on fs, else 1G: upload spool */
     char log_file[CONFIG_TEXT_SIZE];        /* LOG_FILE: path, or unix:/path of a datagram socket */
     enum err_level log_level;               /* LOG_LEVEL, info */
     char environment[CONFIG_TEXT_SIZE];     /* ENVIRONMENT, development */
@@ -86,6 +86,9 @@ struct config {
 /* Reads and checks the environment. A secret may come from the file that NAME_FILE names instead.
  * ERR_CONFIG with one clear line naming the setting. */
 enum err_code config_load(struct config *ret_config, struct err *err) ERR_MUST_CHECK;
+/* For a start that config_load refused, so that it can be reported: what is wrong has its default.
+ * Sets nothing when even so no folder is known. */
+void config_load_what_is_good(struct config *ret_config);
 /* .env.example as text. */
 void config_print_env_example(struct buf *out);
 /* The settings table in Markdown. */

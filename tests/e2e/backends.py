@@ -232,10 +232,13 @@ class BucketObjects:
     def beside(self, name):
         return name[:-4] + ("0000" if not name.endswith("0000") else "1111")
 
+    def abort_all(self):
+        for key, upload in self.unfinished():
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+
     def drop(self):
         try:
-            for key, upload in self.unfinished():
-                self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+            self.abort_all()
             names = list(self.every())
             for at in range(0, len(names), 1000):
                 self.client.delete_objects(Bucket=self.bucket, Delete={

@@ -13,7 +13,7 @@ from exchanges import call, log_faults, problem_fault, upload_request
 from faultproxy import FaultProxy
 from history import RECOVERY_SECONDS, Load
 from samples import MIB, random_bytes, sha256, unique
-from service import wait_for
+from service import open_service, wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb")
 
@@ -49,6 +49,17 @@ class Faulty:
         load.recover()
         assert not load.violations, load.violations
 
+    def empty(self):
+        self.proxy.clear()
+        self.proxy.forget()
+        wait_for(lambda: call(self.service.port, "GET", "/ready").status == 200, "ready",
+                 2 * RECOVERY_SECONDS)
+        while ids := [each["id"] for each in self.service.get("/api/files").json()["files"]]:
+            assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
+        self.service.coffer("gc", "--grace", "0")
+        self.stores.objects.abort_all()
+        wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
+
     def settled(self, files):
         self.service.coffer("gc", "--grace", "0")
         objects = self.stores.objects
@@ -75,9 +86,19 @@ def faulty(start_service):
         each.close()
 
 
+@pytest.fixture(scope="module")
+def shared():
+    made = Faulty(lambda **options: open_service(**options).start())
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def quick(faulty):
-    return faulty()
+def quick(shared):
+    """The same for all tests that leave it running; empty."""
+    shared.empty()
+    yield shared
+    shared.proxy.clear()
 
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -163,7 +184,8 @@ def test_many_callers_of_a_silent_database(quick):
     quick.recovered()
 
 
-def test_refused_from_the_start_and_back(quick):
+def test_refused_from_the_start_and_back(faulty):
+    quick = faulty()
     quick.service.stop()
     quick.proxy.refuse()
     quick.service.launch()
@@ -236,16 +258,16 @@ def test_f14_the_primary_steps_down(quick, code, name):
 def test_f15_lost_replies_of_an_upload(quick, command, ending, times):
     """What was done and not told is found out, or told as unknown; with its key a client gets one
     file whatever it was."""
-    content, name = random_bytes(20_000, seed=15), unique()
+    content, name, key = random_bytes(20_000, seed=15), unique(), unique("key")
     quick.proxy.lost_reply(ending=ending, times=times, method=command)
-    answer, took = timed(quick, upload_request("put", name, content, "lost"))
+    answer, took = timed(quick, upload_request("put", name, content, key))
     quick.proxy.clear()
     if answer.status != 201:
         unavailable(answer, took, 2 * SILENT)
     seen = []
 
     def known():
-        seen.append(quick.upload(content, name, "lost"))
+        seen.append(quick.upload(content, name, key))
         return seen[-1].status not in (409, 503)
 
     wait_for(known, "the key is free", RECOVERY_SECONDS + 2, 0.2)

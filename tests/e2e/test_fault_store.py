@@ -15,7 +15,7 @@ from history import RECOVERY_SECONDS, Load
 from problems import check_problem
 from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes, sha256, unique
-from service import wait_for
+from service import open_service, wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite")
 
@@ -59,6 +59,17 @@ class Faulty:
         load.recover()
         assert not load.violations, load.violations
 
+    def empty(self):
+        self.proxy.clear()
+        self.proxy.forget()
+        wait_for(lambda: call(self.service.port, "GET", "/ready").status == 200, "ready",
+                 2 * RECOVERY_SECONDS)
+        while ids := [each["id"] for each in self.service.get("/api/files").json()["files"]]:
+            assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
+        self.service.coffer("gc", "--grace", "0")
+        self.stores.objects.abort_all()
+        wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
+
     def settled(self, files, unknown=False):
         """No object but those of so many files, and no unfinished upload, unless nobody was told of
         its beginning: those are swept a day later."""
@@ -87,9 +98,19 @@ def faulty(start_service):
         each.close()
 
 
+@pytest.fixture(scope="module")
+def shared():
+    made = Faulty(lambda **options: open_service(**options).start())
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def quick(faulty):
-    return faulty()
+def quick(shared):
+    """The same for all tests that leave it running; empty."""
+    shared.empty()
+    yield shared
+    shared.proxy.clear()
 
 
 def failed(answer, statuses, code=None, within=None, took=None):
@@ -113,13 +134,13 @@ def timed(act, *args, **options):
 # ---- F9: refused ----
 
 def test_f9_refused(quick):
-    service, proxy = quick.service, quick.proxy
+    service, proxy, keys = quick.service, quick.proxy, unique("refused")
     kept, gone = service.create(b"kept" * 99), service.create(b"gone" * 99)
     large = service.create(random_bytes(LARGE, seed=1))
     proxy.refuse()
     for way in ("form", "put", "pipe"):
         for content in (b"", b"x", random_bytes(LARGE, seed=2)):
-            answer, took = timed(quick.upload, way, content, key=f"refused-{way}-{len(content)}")
+            answer, took = timed(quick.upload, way, content, key=f"{keys}-{way}-{len(content)}")
             failed(answer, {503}, "storage_unavailable", QUICK + NOISE, took)
     for headers in ({}, {"Range": "bytes=0-4"}):
         for made in (kept, large):
@@ -155,7 +176,7 @@ def test_f9_refused(quick):
              "the deleted file's bytes are swept", 15)
     # A client that tries again with its keys has one file each.
     for way in ("form", "put", "pipe"):
-        again = quick.upload(way, b"x", key=f"refused-{way}-1", name="again")
+        again = quick.upload(way, b"x", key=f"{keys}-{way}-1", name="again")
         assert again.status in (201, 422), str(again)
 
 
@@ -190,17 +211,17 @@ LIMIT = 2 * DEADLINE + 2 * NOISE  # what became of an upload is asked for, too
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("fault", ["silent", "slow"])
 def test_f10_uploads_to_a_silent_store(quick, fault, size):
-    content = random_bytes(size, seed=3)
+    content, key = random_bytes(size, seed=3), unique("key")
     if fault == "silent":
         quick.proxy.silent()
     else:
         quick.proxy.slow(1, direction="request")
-    answer, took = timed(quick.upload, "put", content, key="silent")
+    answer, took = timed(quick.upload, "put", content, key=key)
     failed(answer, {503, 504}, None, LIMIT, took)
     assert fault != "silent" or answer.status == 504
     assert quick.service.get("/api/files").json()["total"] == 0
     quick.recovered()
-    again = quick.upload("put", content, key="silent", name="again")
+    again = quick.upload("put", content, key=key, name="again")
     assert again.status in (201, 422), str(again)
     quick.settled(quick.service.get("/api/files").json()["total"])
 
@@ -307,15 +328,16 @@ def test_f11_one_failure_of_a_download_is_repeated(quick, status, headers):
 @pytest.mark.parametrize("name", CALLS)
 def test_f11_uploads_that_always_fail(quick, name, status, expected):
     match, size = CALLS[name]
+    key = unique("key")
     fault = quick.proxy.status(status, **match)
-    answer, took = timed(quick.upload, "put", random_bytes(size, seed=7), key="fails")
+    answer, took = timed(quick.upload, "put", random_bytes(size, seed=7), key=key)
     failed(answer, {expected[0]}, expected[1], LIMIT, took)
     # What the store refuses for good is not asked again and again.
     assert fault.hits == (1 if 400 <= status < 500 else 3)
     quick.proxy.clear()
     assert quick.service.get("/api/files").json()["total"] == 0
     quick.settled(0)
-    assert quick.upload("put", b"now", key="fails", name="again").status in (201, 422)
+    assert quick.upload("put", b"now", key=key, name="again").status in (201, 422)
     quick.recovered()
 
 
@@ -352,8 +374,9 @@ def test_f11_deletes_do_not_wait_for_the_store(quick, status):
     wait_for(lambda: quick.objects.every() == {}, "its bytes are swept", 15)
 
 
-def test_f11_a_bucket_that_is_gone(quick):
+def test_f11_a_bucket_that_is_gone(faulty):
     """Somebody removed it: away, not "not found", and made anew by nobody but `coffer init`."""
+    quick = faulty()
     made = quick.service.create(b"x")
     quick.service.expect_damage = True
     quick.objects.drop()
@@ -470,12 +493,12 @@ GARBLED = [(name, kind) for name in CALLS
 def test_f12_uploads_that_the_store_garbles(quick, name, kind):
     """Refused, or whole and right: never a file that is something else."""
     match, size = CALLS[name]
-    content = random_bytes(size, seed=12)
+    content, key = random_bytes(size, seed=12), unique("key")
     if kind == "flipped":
         fault = quick.proxy.flip(at=1000, direction="request", **match)
     else:
         fault = {**WRONG, **TAGS}[kind](quick.proxy, size, match)
-    answer = quick.upload("put", content, key="garbled")
+    answer = quick.upload("put", content, key=key)
     assert fault.hits >= 1
     quick.proxy.clear()
     total = quick.service.get("/api/files").json()["total"]
@@ -498,10 +521,10 @@ def test_f12_uploads_that_the_store_garbles(quick, name, kind):
 def test_f13_lost_replies(quick, name, ending, times):
     """The store did what it was asked and nobody was told: one file with its bytes, or none."""
     match, size = CALLS[name]
-    content = random_bytes(size, seed=13)
+    content, key = random_bytes(size, seed=13), unique("key")
     fault = quick.proxy.lost_reply(ending=ending, times=times, **match)
     file_name = unique()
-    answer, took = timed(quick.upload, "put", content, file_name, key="lost")
+    answer, took = timed(quick.upload, "put", content, file_name, key=key)
     assert fault.hits >= 1 and took < LIMIT
     listed = quick.service.get("/api/files").json()["files"]
     if answer.status == 201:
@@ -512,7 +535,7 @@ def test_f13_lost_replies(quick, name, ending, times):
     if times == 1 and ending != "silent":
         assert answer.status == 201, "what one lost reply hides can be found out"
     quick.proxy.clear()
-    again = quick.upload("put", content, file_name, key="lost")
+    again = quick.upload("put", content, file_name, key=key)
     assert again.status == 201, str(again)
     assert ("idempotency-replayed" in again.headers) == (answer.status == 201)
     listed = quick.service.get("/api/files").json()["files"]

@@ -53,18 +53,23 @@ def tree_pss(pid):
 
 
 class PeakSampler(threading.Thread):
-    """Watches the PSS of a tree as fast as it can be read, until told to stop."""
+    """Watches the PSS of a tree as fast as it can be read, until told to stop; and the bytes that
+    `also` tells, if it is given."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, also=None):
         super().__init__(daemon=True)
         self.pids = tree(pid)
         self.peak = 0
+        self.also = also
+        self.also_peak = 0
         self.samples = 0
         self.done = threading.Event()
 
     def run(self):
         while not self.done.is_set():
             self.peak = max(self.peak, sum(pss(pid) for pid in self.pids))
+            if self.also:
+                self.also_peak = max(self.also_peak, self.also())
             self.samples += 1
 
     def stop(self):

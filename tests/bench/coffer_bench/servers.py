@@ -224,6 +224,14 @@ class Coffer(Server):
     def command(self):
         return [str(ROOT / "lighttpd" / "coffer-serve")], self.environment()
 
+    def spooled(self):
+        """Bytes in the spool, which is a file system that lighttpd and the programs see."""
+        for pid in processes.tree(self.process.pid):
+            if processes.name(pid) == "lighttpd":
+                spool = os.statvfs(f"/proc/{pid}/root{self.folder}/runtime/spool")
+                return (spool.f_blocks - spool.f_bfree) * spool.f_frsize
+        return 0
+
     def put_file(self, size, content):
         """Uploads a file; returns its path."""
         status, _, body = self.request("PUT", f"/api/files/upload/{size}.bin", content)
