@@ -93,6 +93,8 @@ static void set_pointer(struct settings *settings, CURLoption option, const void
     note(settings, (curl_easy_setopt)(settings->easy, option, value));
 }
 
+#define UPLOAD_BUFFER_SIZE (64L * 1024) /* a larger one is no faster */
+
 static void set_network(struct settings *settings, const struct http_client_options *options)
 {
     static const struct {
@@ -106,7 +108,7 @@ static void set_network(struct settings *settings, const struct http_client_opti
         /* Else a look-up that hangs is waited for when its exchange is long given up. */
         {CURLOPT_QUICK_EXIT, 1},
         {CURLOPT_BUFFERSIZE, HTTP_BUFFER_SIZE},
-        {CURLOPT_UPLOAD_BUFFERSIZE, HTTP_BUFFER_SIZE},
+        {CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_SIZE},
         {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
         /* The path is signed as it stands. */
         {CURLOPT_PATH_AS_IS, 1},

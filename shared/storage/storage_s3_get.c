@@ -235,6 +235,19 @@ static enum err_code resume(struct s3_get *get, struct err *err)
     return open_stream(get, err);
 }
 
+/* Reads the stream to its end, so that its connection is used again; all bytes have come, so what it
+ * says changes nothing. */
+static void end_stream(struct s3_get *get)
+{
+    char rest[1];
+    size_t len = 0;
+    struct err ignored;
+    enum err_code code = http_stream_read(get->stream, rest, sizeof rest, &len, &ignored);
+    (void)code;
+    http_stream_close(get->stream);
+    get->stream = NULL;
+}
+
 static enum err_code s3_get_read(void *state, void *target, size_t size, size_t *ret_len,
                                  struct err *err)
 {
@@ -264,6 +277,8 @@ static enum err_code s3_get_read(void *state, void *target, size_t size, size_t 
     get->offset += (int64_t)len;
     get->left -= (int64_t)len;
     *ret_len = len;
+    if (get->left == 0)
+        end_stream(get);
     return ERR_OK;
 }
 

@@ -76,12 +76,12 @@ static bool send_head(int fd, const struct connection *connection, long request)
 
     if (!upload->type)
         snprintf(suffix, sizeof(suffix), "-%d-%ld", connection->number, request);
-    len = snprintf(head, sizeof(head),
-                   "%s %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-                   "Content-Type: %s\r\nContent-Length: %lld\r\n\r\n",
-                   upload->type ? "POST" : "PUT", upload->path, suffix, upload->port,
-                   upload->type ? upload->type : "application/octet-stream",
-                   (long long)upload->size);
+    len =
+        snprintf(head, sizeof(head),
+                 "%s %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+                 "Content-Type: %s\r\nContent-Length: %lld\r\n\r\n",
+                 upload->type ? "POST" : "PUT", upload->path, suffix, upload->port,
+                 upload->type ? upload->type : "application/octet-stream", (long long)upload->size);
 
     return len > 0 && (size_t)len < sizeof(head) && send(fd, head, (size_t)len, MSG_MORE) == len;
 }

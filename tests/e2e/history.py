@@ -67,7 +67,7 @@ class Load:
         self.clients = clients
         self.sizes = sizes
         self.pause = pause
-        self.is_gateway = bool(getattr(service, "words", ()))  # before nodes, with metrics of theirs
+        self.is_gateway = bool(getattr(service, "words", ()))  # metrics are its nodes'
         self.bare = bare  # the program that writes problems is among those that fail
         self.seed = seed
         self.records = []

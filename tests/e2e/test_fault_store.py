@@ -1,5 +1,5 @@
-"""F9–F13: a store that is away, silent, slow, wrong or forgetful, through a proxy that does it
-(faultproxy.py). The settings here are short where the defaults are long, so that tests are quick."""
+"""F9, F10: a store that is away, silent or slow; and every fault in turn, and the store's own
+death, under load."""
 
 import threading
 import time
@@ -8,127 +8,32 @@ import pytest
 
 import backends
 import servers
-from exchanges import call, log_faults, problem_fault, upload_request
+from exchanges import call, log_faults
 from faultproxy import FaultProxy
-from framing import check_raw_problem
+from faulty import (LARGE, LIMIT, NOISE, QUICK, SMALL, emptied, factory, failed,
+                    running_faulty, timed)
 from history import RECOVERY_SECONDS, Load
 from problems import check_problem
-from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes, sha256, unique
-from service import open_service, wait_for
+from service import wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite")
 
-QUICK = 2         # seconds, until a store that refuses is told
-NOISE = 1.5       # seconds, of a busy machine
-STALL = 2
-DEADLINE = 4
-SMALL, LARGE = 20_000, 12 * MIB  # one PUT; three parts
-
-
-class Faulty:
-    """A service whose store is behind a proxy."""
-
-    def __init__(self, start_service, **env):
-        self.stores = backends.current().open(None)
-        self.objects = self.stores.objects
-        self.proxy = FaultProxy(self.objects.store.endpoint)
-        settings = {"S3_STALL_SECONDS": STALL, "S3_DEADLINE_SECONDS": DEADLINE,
-                    "SWEEP_INTERVAL_SECONDS": 2, **env}
-        self.service = start_service(stores=self.stores, S3_ENDPOINT=self.proxy.endpoint,
-                                     **settings)
-        self.service.expect_5xx = True
-        # The first object of a bucket takes a store longer than all that follow.
-        self.objects.write("first", b"x")
-        self.objects.remove("first")
-
-    def upload(self, way="put", content=b"x", name=None, key=None, timeout=60):
-        return call(self.service.port, *upload_request(way, name or unique(), content, key),
-                    timeout=timeout)
-
-    def read(self, made, **options):
-        return call(self.service.port, "GET", f"/api/files/{made['id']}", **options)
-
-    def retries(self):
-        return self.service.metric("storage_operations_total", operation="retry")
-
-    def recovered(self):
-        """I8: everything works again within ten seconds, of itself."""
-        self.proxy.clear()
-        load = Load(self.service, clients=0)
-        load.recover()
-        assert not load.violations, load.violations
-
-    def empty(self):
-        self.proxy.clear()
-        self.proxy.forget()
-        wait_for(lambda: call(self.service.port, "GET", "/ready").status == 200, "ready",
-                 2 * RECOVERY_SECONDS)
-        while ids := [each["id"] for each in self.service.get("/api/files").json()["files"]]:
-            assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
-        self.service.coffer("gc", "--grace", "0")
-        self.stores.objects.abort_all()
-        wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
-
-    def settled(self, files, unknown=False):
-        """No object but those of so many files, and no unfinished upload, unless nobody was told of
-        its beginning: those are swept a day later."""
-        self.service.coffer("gc", "--grace", "0")
-        wait_for(lambda: len(self.objects.every()) == files, f"{files} objects", RECOVERY_SECONDS)
-        assert unknown or self.objects.unfinished() == {}
-
-    def close(self):
-        self.proxy.clear()
-        try:
-            self.service.close()
-        finally:
-            self.proxy.close()
-
-
-@pytest.fixture
-def faulty(start_service):
-    made = []
-
-    def start(**env):
-        made.append(Faulty(start_service, **env))
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.close()
-
-
 @pytest.fixture(scope="module")
 def shared():
-    made = Faulty(lambda **options: open_service(**options).start())
-    yield made
-    made.close()
+    yield from running_faulty()
 
 
 @pytest.fixture
 def quick(shared):
     """The same for all tests that leave it running; empty."""
-    shared.empty()
-    yield shared
-    shared.proxy.clear()
+    yield from emptied(shared)
 
 
-def failed(answer, statuses, code=None, within=None, took=None):
-    """A proper problem with one of these statuses, in time."""
-    assert answer.status in statuses, str(answer)
-    fault = problem_fault(answer)
-    assert fault is None, f"{answer} {fault}"
-    if code:
-        assert answer.json()["code"] == code, str(answer)
-    if answer.status == 503:
-        assert int(answer.headers["retry-after"]) >= 1
-    if within:
-        assert took < within, f"{took:.2f} s"
-
-
-def timed(act, *args, **options):
-    started = time.monotonic()
-    return act(*args, **options), time.monotonic() - started
+@pytest.fixture
+def faulty(start_service):
+    """A factory of others."""
+    yield from factory(start_service)
 
 
 # ---- F9: refused ----
@@ -181,7 +86,7 @@ def test_f9_refused(quick):
 
 
 def test_f9_refused_from_the_start(start_service):
-    """A store that comes up later than the service: it waits for it, or refuses with a clear line."""
+    """A store that comes up later than the service: it is waited for, or there is a clear line."""
     stores = backends.current().open(None)
     with FaultProxy(stores.objects.store.endpoint) as proxy:
         service = start_service(stores=stores, S3_ENDPOINT=proxy.endpoint)
@@ -204,9 +109,6 @@ def test_f9_refused_from_the_start(start_service):
 
 
 # ---- F10: silent, slow ----
-
-LIMIT = 2 * DEADLINE + 2 * NOISE  # what became of an upload is asked for, too
-
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("fault", ["silent", "slow"])
@@ -277,271 +179,6 @@ def test_f10_others_go_on_while_the_store_is_silent(faulty):
         failed(answer, {504, 503})
     assert len(answers) == 24 and count > 10 and slowest < 1.5, f"{slowest:.2f} s"
     quick.recovered()
-
-
-# ---- F11: errors ----
-
-# What an upload of one PUT, one of parts, and a download ask of the store.
-CALLS = {
-    "put": ({"method": "PUT", "path": r"^[^?]*$"}, SMALL),
-    "create": ({"method": "POST", "path": r"\?uploads"}, LARGE),
-    "part": ({"method": "PUT", "path": "partNumber=2"}, LARGE),
-    "complete": ({"method": "POST", "path": r"uploadId="}, LARGE),
-}
-
-
-@pytest.mark.parametrize("status", [500, 503, "reset"])
-@pytest.mark.parametrize("name", CALLS)
-def test_f11_one_failure_of_an_upload_is_repeated(quick, name, status):
-    match, size = CALLS[name]
-    content = random_bytes(size, seed=5)
-    before = quick.retries()
-    fault = (quick.proxy.reset(times=1, **match) if status == "reset"
-             else quick.proxy.status(status, times=1, **match))
-    made = quick.upload("put", content)
-    assert fault.hits == 1
-    assert made.status == 201, str(made)
-    assert made.json()["sha256"] == sha256(content)
-    assert quick.retries() == before + 1
-    assert quick.read(made.json()).body == content
-    quick.settled(1)
-
-
-@pytest.mark.parametrize("status", [500, 503, "reset"])
-@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=5-9"}])
-def test_f11_one_failure_of_a_download_is_repeated(quick, status, headers):
-    content = random_bytes(SMALL, seed=6)
-    made = quick.service.create(content)
-    before = quick.retries()
-    fault = (quick.proxy.reset(times=1, method="GET") if status == "reset"
-             else quick.proxy.status(status, times=1, method="GET"))
-    answer = quick.read(made, headers=headers)
-    assert fault.hits == 1
-    assert answer.body == (content[5:10] if headers else content), str(answer)
-    assert quick.retries() == before + 1
-
-
-@pytest.mark.parametrize("status, expected", [
-    (500, (503, "storage_unavailable")), (503, (503, "storage_unavailable")),
-    (403, (502, "storage_error")),
-])
-@pytest.mark.parametrize("name", CALLS)
-def test_f11_uploads_that_always_fail(quick, name, status, expected):
-    match, size = CALLS[name]
-    key = unique("key")
-    fault = quick.proxy.status(status, **match)
-    answer, took = timed(quick.upload, "put", random_bytes(size, seed=7), key=key)
-    failed(answer, {expected[0]}, expected[1], LIMIT, took)
-    # What the store refuses for good is not asked again and again.
-    assert fault.hits == (1 if 400 <= status < 500 else 3)
-    quick.proxy.clear()
-    assert quick.service.get("/api/files").json()["total"] == 0
-    quick.settled(0)
-    assert quick.upload("put", b"now", key=key, name="again").status in (201, 422)
-    quick.recovered()
-
-
-@pytest.mark.parametrize("status, expected", [
-    (500, (503, "storage_unavailable")), (503, (503, "storage_unavailable")),
-    (403, (502, "storage_error")), (404, (500, "internal")), (204, (502, "storage_error")),
-])
-def test_f11_downloads_that_always_fail(quick, status, expected):
-    """404 for bytes that must be there is our failure, never "not found"."""
-    content = random_bytes(SMALL, seed=8)
-    made = quick.service.create(content)
-    fault = quick.proxy.status(status, method="GET", path=made["key"])
-    for headers in ({}, {"Range": "bytes=0-4"}):
-        answer, took = timed(quick.read, made, headers=headers)
-        failed(answer, {expected[0]}, expected[1], LIMIT, took)
-    assert fault.hits >= 2
-    assert quick.service.get(f"/api/files/{made['id']}/meta").json()["status"] == "ready"
-    lines = [line for line in quick.service.log_lines()
-             if line.get("url.path") == f"/api/files/{made['id']}"]
-    assert [line["log.level"] for line in lines] == ["error", "error"], lines
-    quick.recovered()
-    assert quick.read(made).body == content
-
-
-@pytest.mark.parametrize("status", [500, 503, 403])
-def test_f11_deletes_do_not_wait_for_the_store(quick, status):
-    made = quick.service.create(b"x")
-    fault = quick.proxy.status(status, method="DELETE")
-    assert quick.service.delete(f"/api/files/{made['id']}").status_code == 200
-    check_problem(quick.service.get(f"/api/files/{made['id']}"), 404, "not_found")
-    fault.wait(1)
-    assert made["key"] in quick.objects.every()
-    fault.clear()
-    wait_for(lambda: quick.objects.every() == {}, "its bytes are swept", 15)
-
-
-def test_f11_a_bucket_that_is_gone(faulty):
-    """Somebody removed it: away, not "not found", and made anew by nobody but `coffer init`."""
-    quick = faulty()
-    made = quick.service.create(b"x")
-    quick.service.expect_damage = True
-    quick.objects.drop()
-    failed(quick.upload(), {503}, "storage_unavailable")
-    failed(quick.read(made), {503, 500})
-    wait_for(lambda: quick.service.get("/ready").status_code == 503, "/ready tells it", 10)
-    assert quick.service.get("/api/files").json()["total"] == 1
-    quick.service.delete(f"/api/files/{made['id']}")
-    quick.service.coffer("init")
-    quick.recovered()
-
-
-# ---- F12: nonsense ----
-
-def read_to_the_end(quick, made, headers=()):
-    """What a client gets, raw; how long it took."""
-    started = time.monotonic()
-    with RawConnection(quick.service, timeout=40) as connection:
-        connection.send(raw_request("GET", f"/api/files/{made['id']}", headers))
-        return connection.read(), time.monotonic() - started
-
-
-WRONG = {
-    "flipped": lambda proxy, size, match: proxy.flip(at=size // 2, **match),
-    "flipped last": lambda proxy, size, match: proxy.flip(at=size - 1, **match),
-    # Again and again: a download goes on where it broke, but not for ever.
-    "truncated": lambda proxy, size, match: proxy.truncate(after=size // 5, **match),
-    "reset": lambda proxy, size, match: proxy.reset(after=size // 5, **match),
-    "extra": lambda proxy, size, match: proxy.extra(count=5, **match),
-    "huge headers": lambda proxy, size, match: proxy.huge_headers(**match),
-    "redirect": lambda proxy, size, match: proxy.redirect("http://127.0.0.1:1/", **match),
-}
-BEFORE_ANYTHING = ("extra", "huge headers", "redirect")
-
-
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-@pytest.mark.parametrize("kind", WRONG)
-def test_f12_wrong_downloads_are_never_whole(quick, kind, size):
-    content = random_bytes(size, seed=9)
-    made = quick.service.create(content)
-    fault = WRONG[kind](quick.proxy, size, {"method": "GET", "path": made["key"]})
-    answer, took = read_to_the_end(quick, made)
-    assert fault.hits >= 1
-    if size == SMALL or kind in BEFORE_ANYTHING:
-        problem = check_raw_problem(answer, answer.status)
-        assert answer.status in (502, 503, 504), problem
-    else:
-        assert answer.status == 200 and not answer.complete and answer.closed
-        assert len(answer.body) < size
-        if kind != "flipped":
-            assert content.startswith(answer.body), "wrong bytes were sent"
-        # It is told at once, not when a timeout of the gateway is over.
-        assert took < 5 + NOISE, f"cut after {took:.1f} s"
-    lines = [line for line in quick.service.log_lines()
-             if line.get("url.path") == f"/api/files/{made['id']}"]
-    assert lines[-1]["log.level"] == "error", lines[-1]
-    assert quick.service.metric("storage_operations_total", operation="get") > 0
-    quick.recovered()
-    assert quick.read(made).body == content
-
-
-@pytest.mark.parametrize("size", [SMALL, LARGE])
-@pytest.mark.parametrize("kind", ["truncate", "reset"])
-@pytest.mark.parametrize("left", [1, 5000])
-def test_f12_a_break_is_mended_where_it_can_be(quick, kind, size, left):
-    """The download goes on where it broke, and the client sees nothing of it."""
-    content = random_bytes(size, seed=10)
-    made = quick.service.create(content)
-    fault = getattr(quick.proxy, kind)(after=size - left, method="GET", path=made["key"])
-    answer = quick.read(made)
-    assert fault.hits == 2
-    assert answer.status == 200 and answer.body == content
-
-
-def test_f12_bytes_after_an_answer_harm_nobody(quick):
-    content = random_bytes(SMALL, seed=11)
-    made = quick.service.create(content)
-    fault = quick.proxy.extra(count=300, framed=False, method="GET", path=made["key"])
-    for _ in range(10):
-        answer = quick.read(made)
-        assert (answer.status == 200 and answer.body == content) or answer.status in (502, 503)
-    assert fault.hits >= 10
-    quick.proxy.clear()
-    for _ in range(10):
-        assert quick.read(made).body == content
-
-
-# A whole download is judged by its hash, so another tag is no fault of it; see test_s3_objects.
-TAGS = {
-    "other tag": lambda proxy, size, match: proxy.header("ETag", '"another"', **match),
-    "no tag": lambda proxy, size, match: proxy.header("ETag", None, **match),
-}
-
-
-@pytest.mark.parametrize("kind", TAGS)
-def test_f12_ranges_are_judged_by_the_tag(quick, kind):
-    content = random_bytes(SMALL, seed=9)
-    made = quick.service.create(content)
-    fault = TAGS[kind](quick.proxy, SMALL, {"method": "GET", "path": made["key"]})
-    answer = quick.read(made, headers={"Range": "bytes=0-9"})
-    assert fault.hits >= 1
-    failed(answer, {502}, "storage_error")
-    whole = quick.read(made)
-    assert whole.body == content or whole.status == 502
-    quick.recovered()
-
-
-GARBLED = [(name, kind) for name in CALLS
-           for kind in ("flipped", "other tag", "huge headers", "redirect", "no tag")
-           if kind != "flipped" or name in ("put", "part")]  # where there is content
-
-
-@pytest.mark.parametrize("name, kind", GARBLED)
-def test_f12_uploads_that_the_store_garbles(quick, name, kind):
-    """Refused, or whole and right: never a file that is something else."""
-    match, size = CALLS[name]
-    content, key = random_bytes(size, seed=12), unique("key")
-    if kind == "flipped":
-        fault = quick.proxy.flip(at=1000, direction="request", **match)
-    else:
-        fault = {**WRONG, **TAGS}[kind](quick.proxy, size, match)
-    answer = quick.upload("put", content, key=key)
-    assert fault.hits >= 1
-    quick.proxy.clear()
-    total = quick.service.get("/api/files").json()["total"]
-    if answer.status == 201:
-        assert kind in ("other tag", "no tag", "huge headers")
-        assert quick.read(answer.json()).body == content
-        assert total == 1
-    else:
-        failed(answer, {502, 503})
-        assert total == 0
-    quick.settled(total, unknown=name == "create")
-    quick.recovered()
-
-
-# ---- F13: lost replies ----
-
-@pytest.mark.parametrize("times", [1, None])
-@pytest.mark.parametrize("ending", ["close", "reset", "silent"])
-@pytest.mark.parametrize("name", CALLS)
-def test_f13_lost_replies(quick, name, ending, times):
-    """The store did what it was asked and nobody was told: one file with its bytes, or none."""
-    match, size = CALLS[name]
-    content, key = random_bytes(size, seed=13), unique("key")
-    fault = quick.proxy.lost_reply(ending=ending, times=times, **match)
-    file_name = unique()
-    answer, took = timed(quick.upload, "put", content, file_name, key=key)
-    assert fault.hits >= 1 and took < LIMIT
-    listed = quick.service.get("/api/files").json()["files"]
-    if answer.status == 201:
-        assert [each["id"] for each in listed] == [answer.json()["id"]]
-    else:
-        failed(answer, {502, 503, 504})
-        assert listed == []
-    if times == 1 and ending != "silent":
-        assert answer.status == 201, "what one lost reply hides can be found out"
-    quick.proxy.clear()
-    again = quick.upload("put", content, file_name, key=key)
-    assert again.status == 201, str(again)
-    assert ("idempotency-replayed" in again.headers) == (answer.status == 201)
-    listed = quick.service.get("/api/files").json()["files"]
-    assert [each["id"] for each in listed] == [again.json()["id"]]
-    assert quick.read(again.json()).body == content
-    quick.settled(1, unknown=name == "create")
 
 
 # ---- all of it, under load ----

@@ -1,5 +1,5 @@
-"""Lists past the limits of counting and of offsets: 10,000 files and a few; 1,000 and a few where the
-database sorts in memory (FerretDB), which leaves those two limits to the default backend."""
+"""Lists past the limits of counting and of offsets: 10,000 files and a few; 1,000 and a few where
+the database sorts in memory (FerretDB), which leaves those two limits to the default backend."""
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor

@@ -153,7 +153,8 @@ def test_rolling_restart_under_load(start_service):
                      RECOVERY_SECONDS + 30)
             port = int(name.removeprefix("node-"))
             wait_for(lambda port=port: is_ready(port), f"{name} is back", SETTLE_SECONDS)
-    failed = sum(count for status, count in load.statuses.items() if status is None or status >= 500)
+    failed = sum(count for status, count in load.statuses.items()
+                 if status is None or status >= 500)
     total = sum(load.statuses.values())
     # A request that a leaving node took and did not answer; clients try those again.
     assert failed <= total // 5, load.statuses

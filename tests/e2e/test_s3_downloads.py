@@ -1,5 +1,5 @@
-"""Downloads that come from a store: streamed, they are what a folder gives; redirected, they are the
-store's own, for a minute."""
+"""Downloads that come from a store: streamed, they are what a folder gives; redirected, they are
+the store's own, for a minute."""
 
 import hashlib
 import re

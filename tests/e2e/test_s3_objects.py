@@ -186,7 +186,8 @@ def test_a_changed_object_is_never_good(watched, kind, size):
     assert watched.get(path, headers={"If-None-Match": f'"{made["sha256"]}"'}).status_code == 304
     check_problem(watched.get(path, headers={"Range": f"bytes={size}-"}), 416)
     # It is told, and fsck finds it.
-    told = [line for line in watched.log_lines() if line.get("url.path") in (path, path + "/download")
+    told = [line for line in watched.log_lines()
+            if line.get("url.path") in (path, path + "/download")
             and line.get("http.request.method") == "GET" and line["log.level"] == "error"]
     assert len(told) == 5, [line.get("error.message") for line in told]
     assert {line["http.response.status_code"] for line in told} <= {status, 200}

@@ -1,0 +1,123 @@
+"""A service whose store is behind a proxy that does what stores do on bad days (faultproxy.py). The
+settings here are short where the defaults are long, so that tests are quick."""
+
+import time
+
+import backends
+from exchanges import call, problem_fault, upload_request
+from faultproxy import FaultProxy
+from history import RECOVERY_SECONDS, Load
+from samples import MIB, unique
+from service import open_service, wait_for
+
+QUICK = 2         # seconds, until a store that refuses is told
+NOISE = 1.5       # seconds, of a busy machine
+STALL = 2
+DEADLINE = 4
+SMALL, LARGE = 20_000, 12 * MIB  # one PUT; three parts
+LIMIT = 2 * DEADLINE + 2 * NOISE  # what became of an upload is asked for, too
+
+
+class Faulty:
+    """A service whose store is behind a proxy."""
+
+    def __init__(self, start_service, **env):
+        self.stores = backends.current().open(None)
+        self.objects = self.stores.objects
+        self.proxy = FaultProxy(self.objects.store.endpoint)
+        settings = {"S3_STALL_SECONDS": STALL, "S3_DEADLINE_SECONDS": DEADLINE,
+                    "SWEEP_INTERVAL_SECONDS": 2, **env}
+        self.service = start_service(stores=self.stores, S3_ENDPOINT=self.proxy.endpoint,
+                                     **settings)
+        self.service.expect_5xx = True
+        # The first object of a bucket takes a store longer than all that follow.
+        self.objects.write("first", b"x")
+        self.objects.remove("first")
+
+    def upload(self, way="put", content=b"x", name=None, key=None, timeout=60):
+        return call(self.service.port, *upload_request(way, name or unique(), content, key),
+                    timeout=timeout)
+
+    def read(self, made, **options):
+        return call(self.service.port, "GET", f"/api/files/{made['id']}", **options)
+
+    def retries(self):
+        return self.service.metric("storage_operations_total", operation="retry")
+
+    def recovered(self):
+        """I8: everything works again within ten seconds, of itself."""
+        self.proxy.clear()
+        load = Load(self.service, clients=0)
+        load.recover()
+        assert not load.violations, load.violations
+
+    def empty(self):
+        self.proxy.clear()
+        self.proxy.forget()
+        wait_for(lambda: call(self.service.port, "GET", "/ready").status == 200, "ready",
+                 2 * RECOVERY_SECONDS)
+        while ids := [each["id"] for each in self.service.get("/api/files").json()["files"]]:
+            assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
+        self.service.coffer("gc", "--grace", "0")
+        self.stores.objects.abort_all()
+        wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
+
+    def settled(self, files, unknown=False):
+        """No object but those of so many files, and no unfinished upload, unless nobody was told of
+        its beginning: those are swept a day later."""
+        self.service.coffer("gc", "--grace", "0")
+        wait_for(lambda: len(self.objects.every()) == files, f"{files} objects", RECOVERY_SECONDS)
+        assert unknown or self.objects.unfinished() == {}
+
+    def close(self):
+        self.proxy.clear()
+        try:
+            self.service.close()
+        finally:
+            self.proxy.close()
+
+
+# ---- fixtures, for `yield from` ----
+
+def running_faulty():
+    made = Faulty(lambda **options: open_service(**options).start())
+    yield made
+    made.close()
+
+
+def emptied(shared):
+    shared.empty()
+    yield shared
+    shared.proxy.clear()
+
+
+def factory(start_service):
+    made = []
+
+    def start(**env):
+        made.append(Faulty(start_service, **env))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+# ---- answers ----
+
+def failed(answer, statuses, code=None, within=None, took=None):
+    """A proper problem with one of these statuses, in time."""
+    assert answer.status in statuses, str(answer)
+    fault = problem_fault(answer)
+    assert fault is None, f"{answer} {fault}"
+    if code:
+        assert answer.json()["code"] == code, str(answer)
+    if answer.status == 503:
+        assert int(answer.headers["retry-after"]) >= 1
+    if within:
+        assert took < within, f"{took:.2f} s"
+
+
+def timed(act, *args, **options):
+    started = time.monotonic()
+    return act(*args, **options), time.monotonic() - started
