@@ -370,15 +370,18 @@ class Service:
 
     def state(self):
         """(files, objects, bytes) stored now. In a bucket the bytes of deleted files go soon after
-        the answer: they are waited for."""
+        the answer: until then it changes."""
         deadline = time.monotonic() + 10
+        seen = []
         while True:
             stored = self.stored_bytes()
             files = self.get("/api/files?limit=1").json()["total"]
-            settled = isinstance(self.stores.objects, backends.FolderObjects)
-            if settled or len(stored) == files or time.monotonic() > deadline:
-                return files, len(stored), sum(stored.values())
-            time.sleep(0.05)
+            seen.append((files, len(stored), sum(stored.values())))
+            settled = seen[-3:] == [seen[-1]] * 3 or len(stored) == files
+            if isinstance(self.stores.objects, backends.FolderObjects) or settled \
+                    or time.monotonic() > deadline:
+                return seen[-1]
+            time.sleep(0.2)
 
     def object_of(self, content):
         """The name of the one object that holds this content."""
