@@ -129,7 +129,7 @@ ASAN_BUILD := build/address-undefined-crash
 TSAN_BUILD := build/thread
 export ASAN_OPTIONS ?= detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS ?= print_stacktrace=1
-export TSAN_OPTIONS ?= halt_on_error=1
+export TSAN_OPTIONS ?= halt_on_error=1:suppressions=$(CURDIR)/tests/support/tsan.supp
 
 .PHONY: run run-s3 start stop
 NODES ?=

@@ -54,7 +54,7 @@ class Faulty:
         self.proxy.forget()
         wait_for(lambda: call(self.service.port, "GET", "/ready").status == 200, "ready",
                  2 * RECOVERY_SECONDS)
-        while ids := [each["id"] for each in self.service.get("/api/files").json()["files"]]:
+        while ids := [each["id"] for each in self.service.get("/api/files?limit=20").json()["files"]]:
             assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
         self.service.coffer("gc", "--grace", "0")
         self.stores.objects.abort_all()

@@ -198,10 +198,10 @@ def test_batch_delete_judges_each_by_itself(service):
 
 
 def test_batch_delete_of_a_thousand(service):
-    ids = [service.create(b"x", "many")["id"] for _ in range(20)]
-    ids += [UNKNOWN_ID[:-4] + f"{number:04x}" for number in range(980)]
+    ids = [service.create(b"x", "many")["id"] for _ in range(120)]
+    ids += [UNKNOWN_ID[:-4] + f"{number:04x}" for number in range(880)]
     results = service.post("/api/files/delete", json={"ids": ids}).json()["results"]
-    assert sum(result["deleted"] for result in results) == 20
+    assert sum(result["deleted"] for result in results) == 120
     too_many = service.post("/api/files/delete", json={"ids": ids + [UNKNOWN_ID]})
     check_problem(too_many, 400)
 
