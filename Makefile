@@ -37,7 +37,10 @@ OPTIMIZE := -O2
 ifneq ($(COVERAGE),)
 OPTIMIZE := -O0 --coverage
 endif
-CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-sections \
+# For reports of errors and crashes: whoever calls stays on the stack, sources have names relative to
+# the tree.
+STACKS := -fno-optimize-sibling-calls -fdebug-prefix-map=$(CURDIR)=.
+CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-sections $(STACKS) \
 	$(WARNINGS) $(HARDENING) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) \
 	$(if $(filter undefined,$(subst $(comma),$(space),$(SANITIZER))),-fno-sanitize-recover=undefined) \
 	$(if $(ANALYZE),-fanalyzer -D__clang_analyzer__ -Wno-unused-value \
@@ -46,7 +49,9 @@ CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g -fPIE -pthread -ffunction-sections -fdata-
 	-Ishared -Itests/support -include base/banned.h $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--as-needed,--gc-sections \
 	$(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(if $(COVERAGE),--coverage) $(LDFLAGS)
-LIBS := -lsqlite3 -lcjson -lcrypto -lmagic -lcurl
+LIBS := -lsqlite3 -lcjson -lcrypto -lmagic -lcurl -lbacktrace
+# libbacktrace comes with gcc; other compilers don't look for its header there.
+BACKTRACE_INCLUDE := -idirafter $(dir $(shell gcc -print-libgcc-file-name))include
 
 LIB := $(BUILD)/libcoffer.a
 # libmongoc is large: its driver is an object of its own, loaded where METADATA_DRIVER=mongodb.
@@ -87,6 +92,8 @@ $(PROGRAMS): $(BUILD)/bin/%: $(BUILD)/fcgi-apps/%.o $(LIB)
 
 $(MONGODB_OBJECTS) $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o): \
 	CFLAGS_ALL += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
+
+$(BUILD)/shared/observe/stack_names.o: CFLAGS_ALL += $(BACKTRACE_INCLUDE)
 
 $(MONGODB_PLUGIN): $(MONGODB_OBJECTS) $(LIB)
 	@mkdir -p $(@D)
@@ -158,7 +165,7 @@ deps: ## install what building and running needs (apt, as root or by sudo)
 
 deps-test: ## install what the tests need
 	@infrastructure/scripts/install-deps.sh run test
-	@tests/servers/install seaweedfs minio ferretdb bugsink
+	@tests/servers/install seaweedfs minio ferretdb bugsink elasticsearch otelcol
 
 deps-bench: ## install what the benchmark needs
 	@infrastructure/scripts/install-deps.sh run bench servers
@@ -246,6 +253,8 @@ TIDY_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURC
 TIDY_FLAGS := -std=c17 -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
 	-include base/banned.h -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
+build/tidy/shared/observe/stack_names.stamp: TIDY_FLAGS += $(BACKTRACE_INCLUDE)
+
 .PHONY: lint format tidy settings
 lint: ## layout, static analysis, layers, sizes, shell scripts, generated documentation
 	clang-format --dry-run -Werror $(C_FILES)
@@ -275,11 +284,12 @@ settings: build ## write .env.example and the settings table of docs/OPERATIONS.
 .PHONY: install clean help
 install: build ## install to PREFIX (/usr/local) below DESTDIR
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/coffer' \
-		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
+		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors' '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 	install -m 755 $(CLI) lighttpd/coffer-serve '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) '$(DESTDIR)$(PREFIX)/libexec/coffer'
-	install -m 644 lighttpd/*.conf lighttpd/*.bash '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
+	install -m 644 lighttpd/*.conf lighttpd/*.bash lighttpd/*.sh '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
 	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
+	install -m 644 LICENSE docs/licenses/*.txt '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 
 clean: ## remove everything built
 	rm -rf build

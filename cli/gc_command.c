@@ -40,8 +40,10 @@ const struct command command_gc = {
     .usage = "gc [--grace SECONDS]",
     .summary = "Sweeps what crashes left: expired and deleted files, bytes that no file knows.",
     .help =
-        "Objects younger than --grace (SWEEP_GRACE_SECONDS) are left alone, and so is every\n"
-        "upload in progress, whatever the grace. Safe beside a running service. \"unfinished\"\n"
-        "counts multipart uploads that an S3 store still kept parts of.\n",
+        "Objects younger than --grace (SWEEP_GRACE_SECONDS) are left alone. Safe beside a running\n"
+        "service: on fs every upload in progress is left alone, whatever the grace. On s3 and\n"
+        "libs3 an upload that has stored its object longer than the grace ago and not recorded it\n"
+        "yet is refused with 503 and must be sent again, so --grace 0 is for a service at rest.\n"
+        "\"unfinished\" counts multipart uploads that an S3 store still kept parts of.\n",
     .run = run,
 };

@@ -1,9 +1,30 @@
-/* /metrics and /api/metrics (API.md, "Operations"): every program of this node, from the shared
- * segment. */
-#include "observe/metrics.h"
+/* /api/metrics: every program of this node, and /metrics: the gateway, both from shared segments
+ * (API.md, "Operations"). */
+#include <pthread.h>
+
 #include "app/app.h"
+#include "app/gateway_status.h"
+#include "base/crash.h"
+#include "observe/metrics.h"
 
 #define METRICS_MAX (8 * 1024 * 1024)
+
+/* Opened by the first scrape of the gateway and open until the process ends. */
+static pthread_mutex_t probe_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct gateway_probe *the_probe;
+
+static enum err_code get_probe(const struct app_ctx *ctx, struct gateway_probe **ret_probe,
+                               struct err *err)
+{
+    enum err_code code = ERR_OK;
+    pthread_mutex_lock(&probe_mutex);
+    if (!the_probe)
+        code = gateway_probe_open(&the_probe, ctx->files->config, ctx->files->clock, err);
+    if (code == ERR_OK)
+        *ret_probe = the_probe;
+    pthread_mutex_unlock(&probe_mutex);
+    return code;
+}
 
 static enum err_code authorize(const struct app_ctx *ctx, struct err *err)
 {
@@ -13,16 +34,22 @@ static enum err_code authorize(const struct app_ctx *ctx, struct err *err)
                    "Metrics are for addresses in METRICS_ALLOW and admin tokens.");
 }
 
-static enum err_code get_metrics(struct app_ctx *ctx, struct err *err)
+static enum err_code check(const struct app_ctx *ctx, struct err *err)
+{
+    if (!ctx->files->metrics)
+        return err_set(err, ERR_NOT_FOUND, "metrics", "Nothing is counted here (METRICS=0).");
+    return authorize(ctx, err);
+}
+
+static enum err_code answer(struct app_ctx *ctx, struct metrics *metrics, struct err *err)
 {
     enum metrics_format format =
         metrics_negotiate(request_header_or_empty(&ctx->request, "ACCEPT"));
-    enum err_code code = authorize(ctx, err);
-    if (code == ERR_OK) {
-        buf_release(&ctx->response.body);
-        buf_init(&ctx->response.body, METRICS_MAX);
-        code = metrics_render(ctx->files->metrics, format, &ctx->response.body, err);
-    }
+    if (crash_or_fail("metrics.render"))
+        return err_set_internal(err, ERR_INTERNAL, 0, "render", "a test has it fail");
+    buf_release(&ctx->response.body);
+    buf_init(&ctx->response.body, METRICS_MAX);
+    enum err_code code = metrics_render(metrics, format, &ctx->response.body, err);
     if (code != ERR_OK)
         return code;
     response_header_text(&ctx->response, "Content-Type", metrics_content_type(format));
@@ -32,15 +59,32 @@ static enum err_code get_metrics(struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
+static enum err_code get_metrics(struct app_ctx *ctx, struct err *err)
+{
+    enum err_code code = check(ctx, err);
+    return code == ERR_OK ? answer(ctx, ctx->files->metrics, err) : code;
+}
+
+static enum err_code get_gateway_metrics(struct app_ctx *ctx, struct err *err)
+{
+    struct gateway_probe *probe;
+    enum err_code code = check(ctx, err);
+    if (code == ERR_OK)
+        code = get_probe(ctx, &probe, err);
+    if (code != ERR_OK)
+        return code;
+    gateway_probe_update(probe);
+    return answer(ctx, gateway_probe_metrics(probe), err);
+}
+
 static const struct endpoint endpoints[] = {
     {ROUTE_METRICS, METHOD_BIT(METHOD_GET), 0, get_metrics},
-    {ROUTE_GATEWAY_METRICS, METHOD_BIT(METHOD_GET), 0, get_metrics},
+    {ROUTE_GATEWAY_METRICS, METHOD_BIT(METHOD_GET), 0, get_gateway_metrics},
 };
 
 static const struct app metrics_app = {
     .name = "metrics",
     .workers = APP_WORKERS_OTHER,
-    .short_requests = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

@@ -130,10 +130,10 @@ attend() {
     kill -TERM -- "-$lighttpd" "-$keeper" 2>/dev/null
 }
 
-# A lighttpd that runs the health program (errors.conf); what one that died left is ended.
+# A lighttpd that runs the gateway's two programs (errors.conf); what one that died left is ended.
 keep_errors() {
     [ -z "$keeper" ] || kill -TERM -- "-$keeper" 2>/dev/null
-    rm -f -- "$RUNTIME_DIR/sockets/health-0" "$RUNTIME_DIR/sockets/errors"
+    rm -f -- "$RUNTIME_DIR"/sockets/{health-0,metrics-0,errors}
     setsid setpriv --no-new-privs --pdeathsig TERM "$(command -v lighttpd)" -D -f "$COFFER_SHARE/errors.conf" &
     keeper=$!
 }

@@ -13,6 +13,7 @@
 #include "app/sweeper.h"
 #include "app/workers.h"
 #include "files/step_pool.h"
+#include "observe/span.h"
 
 #define LISTEN_FD 0
 #define EXIT_CANNOT_START 2
@@ -25,6 +26,7 @@ struct process {
     struct metrics *metrics;
     struct sender *sender;
     struct report *report;
+    struct spans *spans;
     struct storage *storage;
     struct metadata *metadata;
     struct step_pool *step_pool;
@@ -50,8 +52,10 @@ struct observed {
 static void observe(const struct process *process, const struct observed *observed,
                     const unsigned labels[3], enum err_code outcome, int64_t duration_ns)
 {
+    const struct trace_context *trace = trace_context_get();
     metrics_add(process->metrics, observed->operations, labels, 1);
-    metrics_observe(process->metrics, observed->duration, labels, (double)duration_ns / 1e9);
+    metrics_observe_traced(process->metrics, observed->duration, labels, (double)duration_ns / 1e9,
+                           trace ? trace->trace_id : NULL);
     if (!process->report)
         return;
     struct report_crumb crumb = report_crumb_of(observed->operations, labels);
@@ -67,6 +71,8 @@ static void observe_storage(void *context, unsigned driver, enum storage_operati
     static const struct observed observed = {METRIC_STORAGE_OPERATIONS, METRIC_STORAGE_DURATION};
     const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
     observe(context, &observed, labels, outcome, duration_ns);
+    if (operation != STORAGE_RETRY) /* within an operation that is told of at its end */
+        span_step(METRIC_STORAGE_OPERATIONS, labels, outcome, duration_ns);
 }
 
 static void observe_metadata(void *context, unsigned driver, enum metadata_operation operation,
@@ -75,10 +81,11 @@ static void observe_metadata(void *context, unsigned driver, enum metadata_opera
     static const struct observed observed = {METRIC_METADATA_OPERATIONS, METRIC_METADATA_DURATION};
     const unsigned labels[] = {driver, (unsigned)operation, outcome_of(outcome)};
     observe(context, &observed, labels, outcome, duration_ns);
+    span_step(METRIC_METADATA_OPERATIONS, labels, outcome, duration_ns);
 }
 
 /* Nothing a crash leaves behind may hold a client's bytes or a secret. */
-static void harden(void)
+void app_harden(void)
 {
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
@@ -104,22 +111,37 @@ static enum err_code open_report(struct process *process, struct err *err)
     if (code != ERR_OK)
         return code;
     const struct report_options options = report_options(process);
-    return report_open(&process->report, &options, err);
+    code = report_open(&process->report, &options, err);
+    if (code == ERR_OK)
+        report_watch(process->report);
+    return code;
+}
+
+static enum err_code open_spans(struct process *process, struct err *err)
+{
+    const struct spans_options options = {.config = &process->config,
+                                          .program = process->app->name,
+                                          .clock = &clock_system,
+                                          .metrics = process->metrics,
+                                          .sender = process->sender,
+                                          .has_gateway = process->config.access_log};
+    return spans_open(&process->spans, &options, err);
 }
 
 static enum err_code open_observers(struct process *process, struct err *err)
 {
-    char path[CONFIG_TEXT_SIZE + 16];
     enum err_code code = config_load(&process->config, err);
     if (code == ERR_OK)
         code = log_open(&process->log, &process->config, process->app->name, &clock_system, err);
     if (code != ERR_OK)
         return code;
-    snprintf(path, sizeof path, "%s/metrics", process->config.runtime_dir);
-    code = metrics_open(&process->metrics, path, process->app->name, err);
+    code = metrics_open_configured(&process->metrics, &process->config, METRICS_OF_PROGRAMS,
+                                   process->app->name, err);
     if (code == ERR_OK)
         log_count_drops(process->log, process->metrics);
-    return code == ERR_OK ? open_report(process, err) : code;
+    if (code == ERR_OK)
+        code = open_report(process, err);
+    return code == ERR_OK ? open_spans(process, err) : code;
 }
 
 static void wake_sweeper(void *context)
@@ -160,6 +182,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
         .app = process->app,
         .log = process->log,
         .report = process->report,
+        .spans = process->spans,
         .started_ns = clock_steady_ns(&clock_system),
         .files = {.config = &process->config,
                   .clock = &clock_system,
@@ -214,6 +237,7 @@ static void close_process(struct process *process)
     metadata_close(process->metadata);
     storage_close(process->storage);
     sender_close(process->sender);
+    spans_close(process->spans);
     report_close(process->report);
     log_close(process->log);
     metrics_close(process->metrics);
@@ -268,11 +292,12 @@ int app_run(const struct app *app)
     sigset_t signals;
     int exit_code = 0;
     workers_prepare_signals(&signals); /* first: a SIGHUP may come at once */
-    harden();
+    app_harden();
     enum err_code code = fcgi_listen(LISTEN_FD, &err);
     if (code == ERR_OK)
         code = open_process(&process, &err);
     if (code == ERR_OK) {
+        report_crashes(process.report);
         say(&process, ERR_LEVEL_INFO, "started", NULL);
         wait_for_stop(&process, &signals);
         if (!workers_stop(process.workers, process.config.stop_grace_seconds)) {

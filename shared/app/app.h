@@ -75,6 +75,9 @@ struct app {
  * 0 after a clean stop, 2 when it could not start (one clear line on standard error). */
 int app_run(const struct app *app);
 
+/* What app_run does first: nothing a crash leaves behind may hold a client's bytes or a secret. */
+void app_harden(void);
+
 /* May the caller see what is for operators: an address in METRICS_ALLOW, or an admin's token? Where
  * the endpoint read no credentials, they are read now. */
 bool app_is_operator(const struct app_ctx *ctx);

@@ -21,7 +21,8 @@ struct fcgi {
     int fd; /* the connection */
     FCGX_Request request;
     struct source body;
-    bool has_whole_body;     /* it had arrived with the head, and libfcgi reads both */
+    bool has_whole_body;     /* it had arrived with the head */
+    bool has_head_alone;     /* libfcgi was given the head alone; else it reads the body, too */
     struct fcgi_body direct; /* where the body comes from when it is not libfcgi's */
     int64_t body_length;     /* bytes promised */
     int64_t received;
@@ -136,22 +137,31 @@ static bool read_head(struct fcgi *fcgi, int *fd)
     return false;
 }
 
-/* libfcgi reads ahead, so it gets the head alone, through the pipe, and the body stays in the
- * connection. A head fits into a pipe, so nothing here waits. */
-static bool read_head_alone(struct fcgi *fcgi, struct fcgi_peek *peek)
+/* With the pipe's mutex held. */
+static bool read_through(struct fcgi *fcgi, struct fcgi_head_pipe *pipe, struct fcgi_peek *peek)
 {
     size_t len = peek->head_len;
-    struct fcgi_head_pipe *pipe = fcgi->options.head_pipe;
     if (recv(fcgi->fd, peek->bytes, len, MSG_WAITALL) != (ssize_t)len)
         return false;
-    pthread_mutex_lock(&pipe->mutex);
-    bool read = open_pipe(pipe) && write(pipe->ends[1], peek->bytes, len) == (ssize_t)len &&
-                read_head(fcgi, &pipe->ends[0]);
+    bool read =
+        write(pipe->ends[1], peek->bytes, len) == (ssize_t)len && read_head(fcgi, &pipe->ends[0]);
     if (!read)
         close_pipe(pipe); /* whatever is in it belongs to nobody */
-    pthread_mutex_unlock(&pipe->mutex);
     fcgi->request.ipcFd = fcgi->fd;
     return read;
+}
+
+/* libfcgi reads ahead, so it gets the head alone, through the pipe, and the body stays in the
+ * connection. A head fits into a pipe, so nothing here waits. Where no descriptors are left for a
+ * pipe, libfcgi reads all of it, in its small steps: who sent the request is to get an answer. */
+static bool read_head_alone(struct fcgi *fcgi, struct fcgi_peek *peek)
+{
+    struct fcgi_head_pipe *pipe = fcgi->options.head_pipe;
+    pthread_mutex_lock(&pipe->mutex);
+    fcgi->has_head_alone = open_pipe(pipe);
+    bool read = fcgi->has_head_alone && read_through(fcgi, pipe, peek);
+    pthread_mutex_unlock(&pipe->mutex);
+    return fcgi->has_head_alone ? read : read_head(fcgi, &fcgi->fd);
 }
 
 bool fcgi_read(struct fcgi *fcgi)
@@ -162,6 +172,7 @@ bool fcgi_read(struct fcgi *fcgi)
     atomic_store(&watch->waiting, true);
     bool read = fcgi_head_peek(fcgi->fd, &watch->timed_out, &peek);
     fcgi->has_whole_body = read && peek.has_body;
+    fcgi->has_head_alone = false;
     if (read)
         read = fcgi->options.head_pipe && !peek.has_body ? read_head_alone(fcgi, &peek)
                                                          : read_head(fcgi, &fcgi->fd);
@@ -238,7 +249,7 @@ enum err_code fcgi_begin_body(struct fcgi *fcgi, int64_t content_length, struct 
     fcgi->body.next = next_piece;
     fcgi->body_length = content_length;
     *ret_body = &fcgi->body;
-    if (!fcgi->options.head_pipe || fcgi->has_whole_body || content_length == 0)
+    if (!fcgi->has_head_alone || content_length == 0)
         return ERR_OK;
     return fcgi_body_init(&fcgi->direct, fcgi->fd, content_length, err);
 }

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 
 #include "base/condition.h"
+#include "base/crash.h"
+#include "base/signal_stack.h"
 
 #define NS_PER_MS 1000000LL
 
@@ -34,7 +36,10 @@ static struct health_result ask(const struct checker *checker)
     const struct health *health = checker->health;
     struct health_result result = {.code = ERR_OK};
     int64_t started_ns = clock_steady_ns(health->clock);
-    result.code = checker->part == HEALTH_STORAGE ? storage_ping(health->storage, &result.err)
+    if (crash_or_fail("health.ask"))
+        result.code = err_set_internal(&result.err, ERR_INTERNAL, 0, "ask", "a test has it fail");
+    else
+        result.code = checker->part == HEALTH_STORAGE ? storage_ping(health->storage, &result.err)
                                                   : metadata_ping(health->metadata, &result.err);
     result.latency_ms = (clock_steady_ns(health->clock) - started_ns) / NS_PER_MS;
     return result;
@@ -57,6 +62,7 @@ static void run_check(struct checker *checker)
 static void *run(void *argument)
 {
     struct checker *checker = argument;
+    signal_stack_take();
     pthread_mutex_lock(&checker->mutex);
     while (!checker->is_closing) {
         if (checker->is_wanted)

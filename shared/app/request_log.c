@@ -22,7 +22,8 @@ void request_log_measure(const struct app_ctx *ctx)
                                (unsigned)ctx->response.status};
     int64_t duration_ns = clock_steady_ns(ctx->files->clock) - ctx->started_ns;
     metrics_add(metrics, METRIC_HTTP_REQUESTS, labels, 1);
-    metrics_observe(metrics, METRIC_HTTP_DURATION, labels, (double)duration_ns / NS_PER_SECOND);
+    metrics_observe_traced(metrics, METRIC_HTTP_DURATION, labels,
+                           (double)duration_ns / NS_PER_SECOND, ctx->trace.trace_id);
     metrics_observe(metrics, METRIC_HTTP_REQUEST_SIZE, labels, (double)ctx->received_bytes);
     metrics_observe(metrics, METRIC_HTTP_RESPONSE_SIZE, labels, (double)response_bytes(ctx));
 }
@@ -71,6 +72,24 @@ void request_log_report(const struct app_ctx *ctx)
     };
     report_event_error(&event, &ctx->err);
     report_send(ctx->report, &event);
+}
+
+void request_log_span(const struct app_ctx *ctx, struct span_request *span)
+{
+    const struct request *request = &ctx->request;
+    const struct span_answer answer = {
+        .method = request->method_text,
+        .route = route_info(request->route)->template,
+        .path = request->path,
+        .client = request->remote_addr,
+        .user_agent = request_header_or_empty(request, "USER_AGENT"),
+        .error = ctx->err.code == ERR_OK ? NULL : err_info(ctx->err.code)->code,
+        .status = ctx->response.status,
+        .is_cut = ctx->is_cut,
+        .received_bytes = ctx->received_bytes,
+        .sent_bytes = response_bytes(ctx),
+    };
+    span_request_end(span, &answer);
 }
 
 void request_log_write(const struct app_ctx *ctx)

@@ -5,11 +5,14 @@
 #define COFFER_APP_REQUEST_LOG_H
 
 #include "app/app.h"
+#include "observe/span.h"
 
 /* http_* metrics of the answer in ctx->response. */
 void request_log_measure(const struct app_ctx *ctx);
 /* A report of what failed with a 5xx. */
 void request_log_report(const struct app_ctx *ctx);
+/* The request's spans; ends its trace context. */
+void request_log_span(const struct app_ctx *ctx, struct span_request *span);
 /* The request's log line: level of its error (info when none), ECS fields. */
 void request_log_write(const struct app_ctx *ctx);
 

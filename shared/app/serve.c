@@ -245,14 +245,13 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
                             .health = service->health,
                             .started_ns = clock_steady_ns(service->files.clock),
                             .process_started_ns = service->started_ns};
-    if (service->report)
-        report_trail_begin();
     response_init(&ctx->response);
     idempotency_init(&ctx->idempotency, service->files.metadata, service->files.clock);
     enum err_code code = request_from_env(&ctx->request, fcgi_environment(fcgi), err);
     trace_start(&ctx->trace, service->files.clock,
                 request_header_or_empty(&ctx->request, "X_REQUEST_ID"),
                 request_header_or_empty(&ctx->request, "TRACEPARENT"));
+    report_request_begin(service->report, &ctx->trace, route_info(ctx->request.route)->template);
     int64_t length = ctx->request.content_length;
     struct err body_err;
     enum err_code body_code = fcgi_begin_body(fcgi, length > 0 ? length : 0, &ctx->body, &body_err);
@@ -266,9 +265,11 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
 void serve_request(const struct service *service, struct fcgi *fcgi, struct watch *watch)
 {
     struct app_ctx ctx;
+    struct span_request span;
     struct err err = {0};
     metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, 1);
     begin(&ctx, service, fcgi, &err);
+    span_request_begin(&span, service->spans, &ctx.trace, ctx.started_ns);
     if (ctx.err.code == ERR_OK)
         ctx.err.code = run_request(&ctx, watch, &err);
     watch_idempotency(watch, NULL);
@@ -286,12 +287,14 @@ void serve_request(const struct service *service, struct fcgi *fcgi, struct watc
     send_answer(&ctx, fcgi);
     measure_once(&ctx);
     metrics_add(service->files.metrics, METRIC_HTTP_IN_FLIGHT, NULL, -1);
+    files_download_close(ctx.download);
     request_log_report(&ctx);
     request_log_write(&ctx); /* borrows the request's variables, which fcgi_finish frees */
+    request_log_span(&ctx, &span);
     if (ctx.is_cut)
         fcgi_break(fcgi);
     else
         fcgi_finish(fcgi);
-    files_download_close(ctx.download);
     response_release(&ctx.response);
+    report_request_end(service->report);
 }

@@ -13,6 +13,7 @@ struct service {
     const struct app *app;
     struct log *log;
     struct report *report; /* or NULL */
+    struct spans *spans;   /* or NULL */
     struct files files;
     struct health *health; /* or NULL */
     bool takes_turns;      /* requests are short and wait for nobody: workers take turns */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/condition.h"
+#include "base/signal_stack.h"
 #include "files/files_sweep.h"
 
 struct sweeper {
@@ -82,6 +83,7 @@ static bool wait_until_next(struct sweeper *sweeper)
 static void *run(void *argument)
 {
     struct sweeper *sweeper = argument;
+    signal_stack_take();
     do {
         sweep_once(sweeper);
     } while (wait_until_next(sweeper));

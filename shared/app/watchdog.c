@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/condition.h"
+#include "base/signal_stack.h"
 
 #define INTERRUPT_SIGNAL SIGRTMIN
 #define NS_PER_SECOND 1000000000LL
@@ -99,10 +100,13 @@ static bool sleep_until_next(struct watchdog *watchdog)
 static void *run(void *argument)
 {
     struct watchdog *watchdog = argument;
+    signal_stack_take();
     while (sleep_until_next(watchdog)) {
         int64_t now_ns = clock_steady_ns(watchdog->options.clock);
         for (size_t i = 0; i < watchdog->options.count; i++)
             look_at(watchdog, &watchdog->options.watches[i], now_ns);
+        if (watchdog->options.ticked)
+            watchdog->options.ticked(watchdog->options.context);
     }
     return NULL;
 }

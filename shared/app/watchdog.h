@@ -40,6 +40,8 @@ struct watchdog_options {
     const struct clock *clock;
     struct watch *watches; /* made ready by watchdog_open */
     size_t count;
+    void (*ticked)(const void *context); /* each time it has looked at all; may be NULL */
+    const void *context;
 };
 
 /* Caller frees with watchdog_close. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "app/accept_turn.h"
+#include "app/pool_gauges.h"
+#include "base/signal_stack.h"
 
 #define WAKE_SIGNAL SIGUSR2
 #define WORKER_STACK_BYTES (256 * 1024)
@@ -106,6 +108,7 @@ static void *run_worker(void *argument)
     struct worker *worker = argument;
     struct workers *workers = worker->workers;
     bool has_turn = !workers->service->takes_turns;
+    signal_stack_take();
     while (!atomic_load(&workers->stopping)) {
         if (!has_turn)
             has_turn = accept_turn_wait(&workers->turn);
@@ -149,7 +152,9 @@ static enum err_code open_watchdog(struct workers *workers, struct err *err)
     const struct watchdog_options options = {.config = workers->service->files.config,
                                              .clock = workers->service->files.clock,
                                              .watches = workers->watches,
-                                             .count = workers->count};
+                                             .count = workers->count,
+                                             .ticked = pool_gauges_set,
+                                             .context = workers->service};
     return watchdog_open(&workers->watchdog, &options, err);
 }
 

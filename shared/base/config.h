@@ -34,9 +34,11 @@ struct config {
     int64_t spool_max_bytes;                /* SPOOL_MAX_BYTES: 512M on fs, else 1G: upload spool */
     char log_file[CONFIG_TEXT_SIZE];        /* LOG_FILE: path, or unix:/path of a datagram socket */
     enum err_level log_level;               /* LOG_LEVEL, info */
+    bool access_log;                        /* ACCESS_LOG, 1: of the gateway */
     char environment[CONFIG_TEXT_SIZE];     /* ENVIRONMENT, development */
     char sentry_dsn[CONFIG_TEXT_SIZE];      /* SENTRY_DSN, secret */
     int64_t sentry_spool_bytes;             /* SENTRY_SPOOL_BYTES, 16M: reports that wait */
+    char otlp_endpoint[CONFIG_TEXT_SIZE];   /* OTEL_EXPORTER_OTLP_ENDPOINT: base URL */
     char storage_driver[CONFIG_TEXT_SIZE];  /* STORAGE_DRIVER, fs */
     char metadata_driver[CONFIG_TEXT_SIZE]; /* METADATA_DRIVER, sqlite */
     enum durability durability;             /* DURABILITY, full */
@@ -47,17 +49,19 @@ struct config {
     char allowed_hosts[CONFIG_TEXT_SIZE];   /* ALLOWED_HOSTS, comma separated */
     char allowed_origins[CONFIG_TEXT_SIZE]; /* ALLOWED_ORIGINS, for CORS, comma separated */
     char metrics_allow[CONFIG_TEXT_SIZE];   /* METRICS_ALLOW, addresses and CIDR blocks */
-    int64_t upload_workers;                 /* UPLOAD_WORKERS, 512 */
-    int64_t download_workers;               /* DOWNLOAD_WORKERS: 64 on fs, else 256 */
-    int64_t workers;                        /* WORKERS, 16: each other program */
-    int64_t max_connections;                /* MAX_CONNECTIONS, 4096: lighttpd */
-    int64_t body_idle_seconds;              /* BODY_IDLE_SECONDS, 30 */
-    int64_t body_min_rate;                  /* BODY_MIN_RATE, 1024 bytes/s over body_idle_seconds */
-    int64_t request_deadline_seconds;       /* REQUEST_DEADLINE_SECONDS, 30: all but bodies */
-    int64_t stop_grace_seconds;             /* STOP_GRACE_SECONDS, 20 */
-    int64_t sqlite_busy_timeout_ms;         /* SQLITE_BUSY_TIMEOUT_MS, 5000 */
-    int64_t sqlite_readers;                 /* SQLITE_READERS, 4 connections per program */
-    char s3_endpoint[CONFIG_TEXT_SIZE];     /* S3_ENDPOINT: http(s)://host[:port] */
+    bool metrics;                           /* METRICS, 1 */
+    char metrics_duration_buckets[CONFIG_TEXT_SIZE]; /* METRICS_DURATION_BUCKETS, seconds */
+    int64_t upload_workers;                          /* UPLOAD_WORKERS, 512 */
+    int64_t download_workers;                        /* DOWNLOAD_WORKERS: 64 on fs, else 256 */
+    int64_t workers;                                 /* WORKERS, 16: each other program */
+    int64_t max_connections;                         /* MAX_CONNECTIONS, 4096: lighttpd */
+    int64_t body_idle_seconds;                       /* BODY_IDLE_SECONDS, 30 */
+    int64_t body_min_rate;              /* BODY_MIN_RATE, 1024 bytes/s over body_idle_seconds */
+    int64_t request_deadline_seconds;   /* REQUEST_DEADLINE_SECONDS, 30: all but bodies */
+    int64_t stop_grace_seconds;         /* STOP_GRACE_SECONDS, 20 */
+    int64_t sqlite_busy_timeout_ms;     /* SQLITE_BUSY_TIMEOUT_MS, 5000 */
+    int64_t sqlite_readers;             /* SQLITE_READERS, 4 connections per program */
+    char s3_endpoint[CONFIG_TEXT_SIZE]; /* S3_ENDPOINT: http(s)://host[:port] */
     char s3_public_endpoint[CONFIG_TEXT_SIZE]; /* S3_PUBLIC_ENDPOINT; default S3_ENDPOINT */
     char s3_region[CONFIG_TEXT_SIZE];          /* S3_REGION, us-east-1 */
     char s3_bucket[CONFIG_TEXT_SIZE];          /* S3_BUCKET, uploads */
@@ -77,6 +81,7 @@ struct config {
     char mongodb_uri[CONFIG_TEXT_SIZE]; /* MONGODB_URI, secret */
     char mongodb_database[CONFIG_TEXT_SIZE]; /* MONGODB_DATABASE, coffer */
     int64_t mongodb_timeout_ms;              /* MONGODB_TIMEOUT_MS, 3000: to find a server */
+    int64_t mongodb_deadline_seconds;        /* MONGODB_DEADLINE_SECONDS, 10: both runs of a call */
     int64_t mongodb_pool_size;               /* MONGODB_POOL_SIZE, 16 connections per program */
     int64_t sweep_interval_seconds;          /* SWEEP_INTERVAL_SECONDS, 300; 0 = off */
     int64_t sweep_grace_seconds;             /* SWEEP_GRACE_SECONDS, 3600 */

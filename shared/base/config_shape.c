@@ -1,6 +1,7 @@
 #include "base/config_shape.h"
 
 #include "base/address.h"
+#include "base/bounds.h"
 #include "base/dsn.h"
 #include "base/text.h"
 
@@ -70,6 +71,18 @@ bool is_endpoint(struct str value)
     return is_origin(value);
 }
 
+/* What a path may hold in an URL (RFC 3986 §3.3). */
+bool is_url(struct str value)
+{
+    size_t scheme = str_find(value, ':') + 3; /* "http://" */
+    if (scheme > value.len)
+        return false;
+    size_t host = str_find((struct str){value.data + scheme, value.len - scheme}, '/');
+    struct str path = {value.data + scheme + host, value.len - scheme - host};
+    return is_origin((struct str){value.data, scheme + host}) &&
+           (path.len == 0 || is_made_of(path, "/-._~!$&'()*+,;=:@%"));
+}
+
 /* The naming rules that every store shares: 3 to 63 of [a-z0-9.-], letters or digits at both ends. */
 bool is_bucket(struct str value)
 {
@@ -132,4 +145,10 @@ bool is_dsn(struct str value)
 {
     struct dsn dsn;
     return dsn_parse(value, &dsn);
+}
+
+bool is_bounds(struct str value)
+{
+    struct bounds bounds;
+    return bounds_parse(value, &bounds);
 }

@@ -18,9 +18,11 @@ bool is_authority_list(struct str value);
 bool is_node_list(struct str value);   /* authorities without brackets */
 bool is_origin_list(struct str value); /* http(s)://AUTHORITY each */
 bool is_endpoint(struct str value);    /* http(s)://AUTHORITY */
+bool is_url(struct str value);         /* the same with an optional path, no query */
 bool is_bucket(struct str value);
 bool is_visible_text(struct str value); /* ASCII without blanks */
 bool is_mongodb_uri(struct str value);
-bool is_dsn(struct str value); /* base/dsn.h */
+bool is_dsn(struct str value);    /* base/dsn.h */
+bool is_bounds(struct str value); /* base/bounds.h */
 
 #endif

@@ -3,12 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROW_4XX(http_status, problem_code, reason)                          \
+/* What a client can provoke, and what it can't. */
+#define ROW_THEIRS(http_status, problem_code, reason)                       \
     {                                                                       \
         .status = (http_status), .code = (problem_code), .title = (reason), \
         .level = ERR_LEVEL_INFO                                             \
     }
-#define ROW_5XX(http_status, problem_code, reason)                          \
+#define ROW_OURS(http_status, problem_code, reason)                         \
     {                                                                       \
         .status = (http_status), .code = (problem_code), .title = (reason), \
         .level = ERR_LEVEL_ERROR, .report = true                            \
@@ -16,47 +17,49 @@
 
 static const struct err_info table[ERR_CODE_COUNT] = {
     [ERR_OK] = {.status = 200, .code = "ok", .title = "OK", .level = ERR_LEVEL_INFO},
-    [ERR_BAD_REQUEST] = ROW_4XX(400, "bad_request", "Bad Request"),
-    [ERR_BAD_MULTIPART] = ROW_4XX(400, "bad_multipart", "Bad Request"),
-    [ERR_BAD_NAME] = ROW_4XX(400, "bad_name", "Bad Request"),
-    [ERR_BAD_ID] = ROW_4XX(400, "bad_id", "Bad Request"),
-    [ERR_BAD_PARAMETER] = ROW_4XX(400, "bad_parameter", "Bad Request"),
-    [ERR_BAD_JSON] = ROW_4XX(400, "bad_json", "Bad Request"),
-    [ERR_BAD_CURSOR] = ROW_4XX(400, "bad_cursor", "Bad Request"),
-    [ERR_UNAUTHORIZED] = ROW_4XX(401, "unauthorized", "Unauthorized"),
-    [ERR_FORBIDDEN] = ROW_4XX(403, "forbidden", "Forbidden"),
-    [ERR_NOT_FOUND] = ROW_4XX(404, "not_found", "Not Found"),
-    [ERR_METHOD_NOT_ALLOWED] = ROW_4XX(405, "method_not_allowed", "Method Not Allowed"),
-    [ERR_NOT_ACCEPTABLE] = ROW_4XX(406, "not_acceptable", "Not Acceptable"),
-    [ERR_REQUEST_TIMEOUT] = ROW_4XX(408, "request_timeout", "Request Timeout"),
-    [ERR_CONFLICT] = ROW_4XX(409, "conflict", "Conflict"),
-    [ERR_LENGTH_REQUIRED] = ROW_4XX(411, "length_required", "Length Required"),
-    [ERR_PRECONDITION_FAILED] = ROW_4XX(412, "precondition_failed", "Precondition Failed"),
+    [ERR_BAD_REQUEST] = ROW_THEIRS(400, "bad_request", "Bad Request"),
+    [ERR_BAD_MULTIPART] = ROW_THEIRS(400, "bad_multipart", "Bad Request"),
+    [ERR_BAD_NAME] = ROW_THEIRS(400, "bad_name", "Bad Request"),
+    [ERR_BAD_ID] = ROW_THEIRS(400, "bad_id", "Bad Request"),
+    [ERR_BAD_PARAMETER] = ROW_THEIRS(400, "bad_parameter", "Bad Request"),
+    [ERR_BAD_JSON] = ROW_THEIRS(400, "bad_json", "Bad Request"),
+    [ERR_BAD_CURSOR] = ROW_THEIRS(400, "bad_cursor", "Bad Request"),
+    [ERR_UNAUTHORIZED] = ROW_THEIRS(401, "unauthorized", "Unauthorized"),
+    [ERR_FORBIDDEN] = ROW_THEIRS(403, "forbidden", "Forbidden"),
+    [ERR_NOT_FOUND] = ROW_THEIRS(404, "not_found", "Not Found"),
+    [ERR_METHOD_NOT_ALLOWED] = ROW_THEIRS(405, "method_not_allowed", "Method Not Allowed"),
+    [ERR_NOT_ACCEPTABLE] = ROW_THEIRS(406, "not_acceptable", "Not Acceptable"),
+    [ERR_REQUEST_TIMEOUT] = ROW_THEIRS(408, "request_timeout", "Request Timeout"),
+    [ERR_CONFLICT] = ROW_THEIRS(409, "conflict", "Conflict"),
+    [ERR_LENGTH_REQUIRED] = ROW_THEIRS(411, "length_required", "Length Required"),
+    [ERR_PRECONDITION_FAILED] = ROW_THEIRS(412, "precondition_failed", "Precondition Failed"),
     /* RFC 9110 says "Content Too Large"; API.md fixed the older phrase. */
-    [ERR_FILE_TOO_LARGE] = ROW_4XX(413, "file_too_large", "Payload Too Large"),
-    [ERR_UNSUPPORTED_MEDIA_TYPE] = ROW_4XX(415, "unsupported_media_type", "Unsupported Media Type"),
-    [ERR_RANGE_NOT_SATISFIABLE] = ROW_4XX(416, "range_not_satisfiable", "Range Not Satisfiable"),
-    [ERR_DIGEST_MISMATCH] = ROW_4XX(422, "digest_mismatch", "Unprocessable Content"),
-    [ERR_IDEMPOTENCY_MISMATCH] = ROW_4XX(422, "idempotency_mismatch", "Unprocessable Content"),
-    [ERR_HEADERS_TOO_LARGE] = ROW_4XX(431, "headers_too_large", "Request Header Fields Too Large"),
-    [ERR_INTERNAL] = ROW_5XX(500, "internal", "Internal Server Error"),
-    [ERR_NO_MEMORY] = ROW_5XX(500, "internal", "Internal Server Error"),
-    [ERR_NOT_IMPLEMENTED] = ROW_5XX(501, "not_implemented", "Not Implemented"),
-    [ERR_HTTP_VERSION] = ROW_5XX(505, "http_version", "HTTP Version Not Supported"),
-    [ERR_STORAGE] = ROW_5XX(502, "storage_error", "Bad Gateway"),
-    [ERR_STORAGE_UNAVAILABLE] = ROW_5XX(503, "storage_unavailable", "Service Unavailable"),
-    [ERR_METADATA_UNAVAILABLE] = ROW_5XX(503, "metadata_unavailable", "Service Unavailable"),
-    [ERR_UPSTREAM] = ROW_5XX(502, "storage_error", "Bad Gateway"),
-    [ERR_UPSTREAM_UNAVAILABLE] = ROW_5XX(503, "storage_unavailable", "Service Unavailable"),
-    [ERR_UPSTREAM_TIMEOUT] = ROW_5XX(504, "upstream_timeout", "Gateway Timeout"),
-    [ERR_DISK_FULL] = ROW_5XX(507, "disk_full", "Insufficient Storage"),
+    [ERR_FILE_TOO_LARGE] = ROW_THEIRS(413, "file_too_large", "Payload Too Large"),
+    [ERR_UNSUPPORTED_MEDIA_TYPE] =
+        ROW_THEIRS(415, "unsupported_media_type", "Unsupported Media Type"),
+    [ERR_RANGE_NOT_SATISFIABLE] = ROW_THEIRS(416, "range_not_satisfiable", "Range Not Satisfiable"),
+    [ERR_DIGEST_MISMATCH] = ROW_THEIRS(422, "digest_mismatch", "Unprocessable Content"),
+    [ERR_IDEMPOTENCY_MISMATCH] = ROW_THEIRS(422, "idempotency_mismatch", "Unprocessable Content"),
+    [ERR_HEADERS_TOO_LARGE] =
+        ROW_THEIRS(431, "headers_too_large", "Request Header Fields Too Large"),
+    [ERR_INTERNAL] = ROW_OURS(500, "internal", "Internal Server Error"),
+    [ERR_NO_MEMORY] = ROW_OURS(500, "internal", "Internal Server Error"),
+    [ERR_NOT_IMPLEMENTED] = ROW_THEIRS(501, "not_implemented", "Not Implemented"),
+    [ERR_HTTP_VERSION] = ROW_THEIRS(505, "http_version", "HTTP Version Not Supported"),
+    [ERR_STORAGE] = ROW_OURS(502, "storage_error", "Bad Gateway"),
+    [ERR_STORAGE_UNAVAILABLE] = ROW_OURS(503, "storage_unavailable", "Service Unavailable"),
+    [ERR_METADATA_UNAVAILABLE] = ROW_OURS(503, "metadata_unavailable", "Service Unavailable"),
+    [ERR_UPSTREAM] = ROW_OURS(502, "storage_error", "Bad Gateway"),
+    [ERR_UPSTREAM_UNAVAILABLE] = ROW_OURS(503, "storage_unavailable", "Service Unavailable"),
+    [ERR_UPSTREAM_TIMEOUT] = ROW_OURS(504, "upstream_timeout", "Gateway Timeout"),
+    [ERR_DISK_FULL] = ROW_OURS(507, "disk_full", "Insufficient Storage"),
     [ERR_CLIENT_GONE] = {.status = 499,
                          .code = "client_gone",
                          .title = "Client Gone",
                          .level = ERR_LEVEL_INFO},
-    [ERR_CONFIG] = ROW_5XX(500, "internal", "Internal Server Error"),
-    [ERR_EXISTS] = ROW_5XX(500, "internal", "Internal Server Error"),
-    [ERR_BUSY] = ROW_5XX(500, "internal", "Internal Server Error"),
+    [ERR_CONFIG] = ROW_OURS(500, "internal", "Internal Server Error"),
+    [ERR_EXISTS] = ROW_OURS(500, "internal", "Internal Server Error"),
+    [ERR_BUSY] = ROW_OURS(500, "internal", "Internal Server Error"),
 };
 
 const struct err_info *err_info(enum err_code code)
@@ -74,6 +77,23 @@ static void drop_cut_character(char *message)
     if (len > 0 && (unsigned char)message[len - 1] >= 0xC0)
         len--;
     message[len] = '\0';
+}
+
+static err_watcher *watching;
+
+void err_watch(err_watcher *watcher)
+{
+    watching = watcher;
+}
+
+err_watcher *err_watching(void)
+{
+    return watching;
+}
+
+static unsigned watch(enum err_code code, const void *caller)
+{
+    return watching && err_info(code)->report ? watching(caller) : 0;
 }
 
 static void fill(struct err *err, enum err_code code, const char *operation, const char *format,
@@ -99,6 +119,7 @@ enum err_code(err_set)(struct err *err, enum err_code code, const char *operatio
     va_start(args, format);
     fill(err, code, operation, format, args);
     va_end(args);
+    err->stack = watch(code, __builtin_return_address(0));
     return code;
 }
 
@@ -109,6 +130,7 @@ enum err_code(err_set_internal)(struct err *err, enum err_code code, int os_errn
     va_start(args, format);
     fill(err, code, operation, format, args);
     va_end(args);
+    err->stack = watch(code, __builtin_return_address(0));
     err->os_errno = os_errno;
     err->internal = true;
     return code;

@@ -83,6 +83,7 @@ struct err {
     const char *detail_name; /* static text or NULL: member of the problem's "details" */
     int64_t detail_value;
     bool internal;                 /* message is for the log only; the client gets a general text */
+    unsigned stack;                /* what err_watch's function gave for it, else 0 */
     char message[ERR_MESSAGE_MAX]; /* one sentence; no path, SQL or secret unless `internal` */
 };
 
@@ -103,6 +104,15 @@ enum err_code err_set_internal(struct err *err, enum err_code code, int os_errno
 #define err_set(err, code, ...) ((void)(err_set)(err, code, __VA_ARGS__), (code))
 #define err_set_internal(err, code, ...) ((void)(err_set_internal)(err, code, __VA_ARGS__), (code))
 #endif
+
+/* Where an error was made: called with the address that err_set returns to. What it gives is kept in
+ * err->stack. */
+typedef unsigned err_watcher(const void *caller);
+
+/* Has `watcher` (NULL: nothing) called for every error of a code that is reported. Process-wide:
+ * before other threads make errors, or when they have ended. */
+void err_watch(err_watcher *watcher);
+err_watcher *err_watching(void);
 
 /* Adds the one member of "details", e.g. ("limit", 52428800). `name` is static text. */
 void err_detail(struct err *err, const char *name, int64_t value);

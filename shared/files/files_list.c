@@ -1,6 +1,7 @@
 #include "files/files_list.h"
 
 #include "access/access_token.h"
+#include "base/crash.h"
 #include "base/text.h"
 #include "files/file_json.h"
 #include "files/files_cursor.h"
@@ -149,6 +150,8 @@ static enum err_code write_page(const struct files *files, const struct file_que
                                 const unsigned char *secret, struct buf *out, struct err *err)
 {
     struct file_listing listing = {.callback = write_row, .context = out};
+    if (crash_or_fail("list.page"))
+        return err_set_internal(err, ERR_INTERNAL, 0, "list", "a test has it fail");
     jsonw_begin_object(out, NULL);
     jsonw_begin_array(out, "files");
     enum err_code code =

@@ -1,5 +1,7 @@
 #include "files/files_open.h"
 
+#include "base/crash.h"
+
 static enum err_code parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
 {
     if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text))
@@ -62,6 +64,8 @@ enum err_code files_judge_bytes(const struct files *files, const struct file *fi
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
                            struct err *err)
 {
+    if (crash_or_fail("get.locate"))
+        return err_set_internal(err, ERR_INTERNAL, 0, "locate", "a test has it fail");
     if (file->status != FILE_READY)
         return err_set_internal(err, ERR_INTERNAL, 0, "locate", "file %s is quarantined", file->id);
     enum err_code code =

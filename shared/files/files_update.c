@@ -1,5 +1,6 @@
 #include "files/files_update.h"
 
+#include "base/crash.h"
 #include "base/text.h"
 #include "files/file_json.h"
 #include "files/files_open.h"
@@ -150,6 +151,8 @@ static enum err_code try_update(const struct update *update, struct file *file, 
                                               update->asked->request->id, file, err);
     if (code == ERR_OK)
         code = check_condition(update->asked->request, file, err);
+    if (code == ERR_OK && crash_or_fail("update.apply"))
+        code = err_set_internal(err, ERR_INTERNAL, 0, "update", "a test has it fail");
     if (code == ERR_OK)
         code = apply(file, update->patch, clock_wall_ms(files->clock), err);
     if (code != ERR_OK)

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/signal_stack.h"
+
 #define STEP_THREADS_MAX 64
 #define STEP_STACK_BYTES (128 * 1024)
 
@@ -35,10 +37,13 @@ static void *run_steps(void *argument)
 {
     struct step_pool *pool = argument;
     struct step *step;
+    signal_stack_take();
     pthread_mutex_lock(&pool->mutex);
     while ((step = take(pool)) != NULL) {
         pthread_mutex_unlock(&pool->mutex);
+        trace_context_set(step->trace_context);
         step->run(step);
+        trace_context_set(NULL);
         pthread_mutex_lock(&pool->mutex);
         step->pending = false;
         pthread_cond_broadcast(&pool->done);
@@ -102,6 +107,7 @@ void step_pool_close(struct step_pool *pool)
 
 void step_submit(struct step_pool *pool, struct step *step)
 {
+    step->trace_context = trace_context_get();
     pthread_mutex_lock(&pool->mutex);
     step->next = NULL;
     step->pending = true;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/errors.h"
+#include "base/trace_context.h"
 
 struct step_pool;
 
@@ -16,6 +17,7 @@ struct step_pool;
 struct step {
     void (*run)(struct step *step);
     struct step *next;
+    struct trace_context *trace_context; /* of who submitted it; set by the pool */
     bool pending; /* queued or running; guarded by the pool */
 };
 

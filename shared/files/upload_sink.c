@@ -7,6 +7,7 @@
 #include "base/limits.h"
 
 #define SMALL_BUFFER (16 * 1024)
+#define NETWORK_BUFFER (128 * 1024) /* where the put gathers larger parts itself */
 
 struct sink_buffer {
     unsigned char *data;
@@ -73,6 +74,11 @@ static enum err_code wait_for_flush(struct upload_sink *sink, struct err *err)
     return sink->flush_code;
 }
 
+static size_t large_buffer(const struct upload_sink_options *options)
+{
+    return options->put_waits ? NETWORK_BUFFER : LIMIT_IO_BUFFER;
+}
+
 static enum err_code make_buffer(struct sink_buffer *buffer, size_t size, struct err *err)
 {
     if (buffer->data)
@@ -97,7 +103,7 @@ static enum err_code turn_buffers(struct upload_sink *sink, struct err *err)
 {
     enum err_code code = wait_for_flush(sink, err);
     if (code == ERR_OK)
-        code = make_buffer(&sink->flushing, LIMIT_IO_BUFFER, err);
+        code = make_buffer(&sink->flushing, large_buffer(sink->options), err);
     if (code != ERR_OK)
         return code;
     struct sink_buffer full = sink->filling;
@@ -150,9 +156,10 @@ static enum err_code take_piece(struct upload_sink *sink, struct str piece, stru
     return ERR_OK;
 }
 
-static size_t first_buffer_size(int64_t size_hint)
+static size_t first_buffer_size(const struct upload_sink_options *options)
 {
-    return size_hint >= 0 && size_hint <= SMALL_BUFFER ? SMALL_BUFFER : LIMIT_IO_BUFFER;
+    bool is_small = options->size_hint >= 0 && options->size_hint <= SMALL_BUFFER;
+    return is_small ? SMALL_BUFFER : large_buffer(options);
 }
 
 static enum err_code open_sink(struct upload_sink *sink, struct err *err)
@@ -161,7 +168,7 @@ static enum err_code open_sink(struct upload_sink *sink, struct err *err)
     if (code == ERR_OK && sink->options->with_md5)
         code = digest_open(&sink->md5, DIGEST_MD5, err);
     if (code == ERR_OK)
-        code = make_buffer(&sink->filling, first_buffer_size(sink->options->size_hint), err);
+        code = make_buffer(&sink->filling, first_buffer_size(sink->options), err);
     return code;
 }
 

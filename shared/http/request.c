@@ -10,6 +10,7 @@ struct variables {
     struct str path_info;
     struct str content_length;
     struct str redirect_status;
+    struct str broken_status; /* what a 500 of lighttpd's own is to be told as; empty: as it is */
 };
 
 static enum http_method method_of(struct str text)
@@ -35,6 +36,7 @@ static void read_variable(struct request *request, struct variables *variables, 
         {STR("SCRIPT_NAME"), &variables->script_name},
         {STR("PATH_INFO"), &variables->path_info},
         {STR("REDIRECT_STATUS"), &variables->redirect_status},
+        {STR("BROKEN_STATUS"), &variables->broken_status},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (str_equal(name, known[i].name))
@@ -98,6 +100,9 @@ static void set_route(struct request *request, const struct variables *variables
     if (is_error_path(variables)) {
         bool is_error = text_parse_int(variables->redirect_status, 400, 599, &status);
         request->route = is_error ? ROUTE_ERROR : ROUTE_UNKNOWN;
+        int64_t told = status;
+        if (status == 500 && text_parse_int(variables->broken_status, 400, 599, &told))
+            status = told;
         request->redirect_status = (int)status;
         return;
     }

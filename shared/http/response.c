@@ -68,39 +68,6 @@ void response_header_int(struct response *response, const char *name, int64_t va
     buf_release(&text);
 }
 
-/* -1: the head says nothing about the length. */
-static int64_t body_length(const struct response *response)
-{
-    /* The gateway measures the file itself (and drops what a program says). */
-    if (response->status == 204 || response->status == 304 || response->sendfile_path.len > 0)
-        return -1;
-    if (response->source || response->content_length >= 0)
-        return response->content_length;
-    return (int64_t)response->body.len;
-}
-
-enum err_code response_head(const struct response *response, struct buf *out, struct err *err)
-{
-    if (response->failed || response->headers.failed || response->body.failed ||
-        response->sendfile_path.failed)
-        return err_set_internal(err, ERR_INTERNAL, 0, "response",
-                                "a header was refused or a buffer is full");
-    int64_t length = body_length(response);
-    buf_printf(out, "Status: %d %s\r\n", response->status, status_text(response->status));
-    buf_append_str(out, buf_str(&response->headers));
-    if (length >= 0)
-        buf_printf(out, "Content-Length: %lld\r\n", (long long)length);
-    if (response->sendfile_path.len > 0) {
-        buf_append_str(out, STR("X-Sendfile: "));
-        text_percent_encode(buf_str(&response->sendfile_path), "/", out);
-        buf_append_str(out, STR("\r\n"));
-    }
-    buf_append_str(out, STR("\r\n"));
-    if (out->failed)
-        return err_set_internal(err, ERR_INTERNAL, 0, "response", "the head is too long");
-    return ERR_OK;
-}
-
 static const struct {
     int status;
     const char *text;
@@ -143,10 +110,44 @@ static const struct {
     {507, "Insufficient Storage"},
 };
 
-const char *status_text(int status)
+/* RFC 9110 reason phrase; "" for a status nobody uses here. */
+static const char *status_text(int status)
 {
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
         if (statuses[i].status == status)
             return statuses[i].text;
     return "";
+}
+
+/* -1: the head says nothing about the length. */
+static int64_t body_length(const struct response *response)
+{
+    /* The gateway measures the file itself (and drops what a program says). */
+    if (response->status == 204 || response->status == 304 || response->sendfile_path.len > 0)
+        return -1;
+    if (response->source || response->content_length >= 0)
+        return response->content_length;
+    return (int64_t)response->body.len;
+}
+
+enum err_code response_head(const struct response *response, struct buf *out, struct err *err)
+{
+    if (response->failed || response->headers.failed || response->body.failed ||
+        response->sendfile_path.failed)
+        return err_set_internal(err, ERR_INTERNAL, 0, "response",
+                                "a header was refused or a buffer is full");
+    int64_t length = body_length(response);
+    buf_printf(out, "Status: %d %s\r\n", response->status, status_text(response->status));
+    buf_append_str(out, buf_str(&response->headers));
+    if (length >= 0)
+        buf_printf(out, "Content-Length: %lld\r\n", (long long)length);
+    if (response->sendfile_path.len > 0) {
+        buf_append_str(out, STR("X-Sendfile: "));
+        text_percent_encode(buf_str(&response->sendfile_path), "/", out);
+        buf_append_str(out, STR("\r\n"));
+    }
+    buf_append_str(out, STR("\r\n"));
+    if (out->failed)
+        return err_set_internal(err, ERR_INTERNAL, 0, "response", "the head is too long");
+    return ERR_OK;
 }

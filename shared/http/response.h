@@ -40,7 +40,5 @@ void response_header_int(struct response *response, const char *name, int64_t va
  * followed by the body. ERR_INTERNAL when a header was refused or a buffer overflowed. */
 enum err_code response_head(const struct response *response, struct buf *out, struct err *err)
     ERR_MUST_CHECK;
-/* RFC 9110 reason phrase; "" for a status nobody uses here. */
-const char *status_text(int status);
 
 #endif

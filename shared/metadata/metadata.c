@@ -1,5 +1,6 @@
 #include "metadata/metadata.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,10 @@ struct metadata {
     void *state;
     const struct clock *clock;
     struct metadata_observer observer;
+    /* Made at init and never changed, so it is asked for once. */
+    pthread_mutex_t secret_lock;
+    bool has_secret;
+    unsigned char secret[METADATA_SECRET_BYTES];
 };
 
 static enum err_code find_driver(const char *name, const struct metadata_driver **ret_driver,
@@ -40,12 +45,17 @@ enum err_code metadata_open(struct metadata **ret_metadata, const struct config 
     struct metadata *metadata = calloc(1, sizeof *metadata);
     if (!metadata)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "metadata_open", "Out of memory.");
+    if (pthread_mutex_init(&metadata->secret_lock, NULL) != 0) {
+        free(metadata);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "metadata_open", "Out of memory.");
+    }
     metadata->driver = driver;
     metadata->clock = clock;
     if (observer)
         metadata->observer = *observer;
     code = driver->open(&metadata->state, config, clock, err);
     if (code != ERR_OK) {
+        pthread_mutex_destroy(&metadata->secret_lock);
         free(metadata);
         return code;
     }
@@ -58,6 +68,8 @@ void metadata_close(struct metadata *metadata)
     if (!metadata)
         return;
     metadata->driver->close(metadata->state);
+    pthread_mutex_destroy(&metadata->secret_lock);
+    explicit_bzero(metadata->secret, sizeof metadata->secret);
     free(metadata);
 }
 
@@ -71,6 +83,15 @@ enum err_code metadata_init(const struct config *config, const struct clock *clo
 bool metadata_waits(const struct metadata *metadata)
 {
     return metadata->driver->waits;
+}
+
+bool metadata_connections(const struct metadata *metadata, struct pool_usage *ret_usage)
+{
+    if (!metadata->state)
+        return false;
+    metadata->driver->connections(metadata->state, ret_usage);
+    ret_usage->driver = metadata->driver->metric_index;
+    return true;
 }
 
 static int64_t now_ns(const struct metadata *metadata)
@@ -223,13 +244,61 @@ enum err_code metadata_idempotency_release(struct metadata *metadata,
     return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
 }
 
+struct row_reading {
+    bool is_deleted;
+    int64_t limit; /* rows */
+    file_callback *callback;
+    void *context;
+};
+
+static void move_on(struct file_rows *rows)
+{
+    if (rows->count == 0)
+        return;
+    const struct file *last = &rows->files[rows->count - 1];
+    memcpy(rows->after_id, last->id, sizeof rows->after_id);
+    rows->after_ms = last->updated_ms;
+}
+
+static enum err_code read_pages(struct metadata *metadata, const struct row_reading *reading,
+                                struct file_rows *rows, struct err *err)
+{
+    int64_t left = reading->limit;
+    enum err_code code = ERR_OK;
+    bool more = true;
+    while (code == ERR_OK && more && left > 0) {
+        rows->limit = left < METADATA_PAGE_ROWS ? (int)left : METADATA_PAGE_ROWS;
+        code = metadata->driver->upkeep->read_rows(metadata->state, rows, err);
+        if (code != ERR_OK)
+            break;
+        more = rows->count == rows->limit;
+        left -= rows->count;
+        for (int i = 0; code == ERR_OK && i < rows->count; i++)
+            code = reading->callback(reading->context, &rows->files[i], err);
+        move_on(rows);
+    }
+    return code;
+}
+
+static enum err_code for_each_row(struct metadata *metadata, const struct row_reading *reading,
+                                  struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    struct file_rows *rows = calloc(1, sizeof *rows);
+    if (!rows)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "read rows", "Out of memory.");
+    rows->is_deleted = reading->is_deleted;
+    rows->after_ms = INT64_MIN;
+    enum err_code code = read_pages(metadata, reading, rows, err);
+    free(rows);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
 enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_callback *callback,
                                     void *context, struct err *err)
 {
-    int64_t start_ns = now_ns(metadata);
-    enum err_code code =
-        metadata->driver->upkeep->list_deleted(metadata->state, limit, callback, context, err);
-    return told(metadata, METADATA_SWEEP, start_ns, code);
+    const struct row_reading reading = {true, limit, callback, context};
+    return for_each_row(metadata, &reading, err);
 }
 
 enum err_code metadata_mark_expired(struct metadata *metadata, int64_t now_ms, int limit,
@@ -253,9 +322,8 @@ enum err_code metadata_keys_known(struct metadata *metadata, const char *const *
 enum err_code metadata_scan(struct metadata *metadata, file_callback *callback, void *context,
                             struct err *err)
 {
-    int64_t start_ns = now_ns(metadata);
-    enum err_code code = metadata->driver->upkeep->scan(metadata->state, callback, context, err);
-    return told(metadata, METADATA_SWEEP, start_ns, code);
+    const struct row_reading reading = {false, INT64_MAX, callback, context};
+    return for_each_row(metadata, &reading, err);
 }
 
 enum err_code metadata_set_status(struct metadata *metadata, const char *id,
@@ -283,11 +351,34 @@ enum err_code metadata_lease(struct metadata *metadata, const struct named_lease
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 
-enum err_code metadata_secret(struct metadata *metadata, unsigned char ret_secret[32],
-                              struct err *err)
+static bool known_secret(struct metadata *metadata, unsigned char ret_secret[METADATA_SECRET_BYTES])
 {
+    pthread_mutex_lock(&metadata->secret_lock);
+    bool is_known = metadata->has_secret;
+    if (is_known)
+        memcpy(ret_secret, metadata->secret, sizeof metadata->secret);
+    pthread_mutex_unlock(&metadata->secret_lock);
+    return is_known;
+}
+
+static void keep_secret(struct metadata *metadata,
+                        const unsigned char secret[METADATA_SECRET_BYTES])
+{
+    pthread_mutex_lock(&metadata->secret_lock);
+    memcpy(metadata->secret, secret, sizeof metadata->secret);
+    metadata->has_secret = true;
+    pthread_mutex_unlock(&metadata->secret_lock);
+}
+
+enum err_code metadata_secret(struct metadata *metadata,
+                              unsigned char ret_secret[METADATA_SECRET_BYTES], struct err *err)
+{
+    if (known_secret(metadata, ret_secret))
+        return ERR_OK;
     int64_t start_ns = now_ns(metadata);
     enum err_code code = metadata->driver->upkeep->secret(metadata->state, ret_secret, err);
+    if (code == ERR_OK)
+        keep_secret(metadata, ret_secret);
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 

@@ -20,8 +20,11 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/errors.h"
+#include "base/pool_usage.h"
 #include "base/str.h"
 #include "metadata/file.h"
+
+#define METADATA_SECRET_BYTES 32
 
 struct metadata;
 
@@ -206,10 +209,20 @@ struct named_lease {
     int64_t until_ms;
 };
 
+#define METADATA_PAGE_ROWS 64
+
+/* One page of rows, and where it begins. */
+struct file_rows {
+    bool is_deleted;        /* rows marked deleted, oldest first; else of any status, in id order */
+    int limit;              /* 1…METADATA_PAGE_ROWS */
+    char after_id[ID_SIZE]; /* of the row before; "": from the start */
+    int64_t after_ms;       /* with is_deleted: its updated_ms; INT64_MIN: from the start */
+    int count;              /* set on success; less than `limit`: there are no more */
+    struct file files[METADATA_PAGE_ROWS];
+};
+
 struct metadata_upkeep {
-    /* Up to `limit` rows marked deleted, oldest first. */
-    enum err_code (*list_deleted)(void *state, int limit, file_callback *callback, void *context,
-                                  struct err *err);
+    enum err_code (*read_rows)(void *state, struct file_rows *rows, struct err *err);
     /* Marks up to `limit` rows with expires_ms <= now_ms deleted. */
     enum err_code (*mark_expired)(void *state, int64_t now_ms, int limit, int *ret_marked,
                                   struct err *err);
@@ -217,8 +230,6 @@ struct metadata_upkeep {
      * most LIMIT_KEYS_ASKED. */
     enum err_code (*keys_known)(void *state, const char *const *keys, size_t count, bool *ret_known,
                                 struct err *err);
-    /* Every row of any status in id order, in pages so that no long read blocks checkpoints. */
-    enum err_code (*scan)(void *state, file_callback *callback, void *context, struct err *err);
     /* Sets a row's status (fsck) whatever its version. */
     enum err_code (*set_status)(void *state, const char *id, enum file_status status,
                                 struct err *err);
@@ -227,8 +238,9 @@ struct metadata_upkeep {
     /* Takes the lease when it is free or run out; *ret_held says whether the holder has it. */
     enum err_code (*lease)(void *state, const struct named_lease *lease, bool *ret_held,
                            struct err *err);
-    /* The installation's secret (cursors), made at init. */
-    enum err_code (*secret)(void *state, unsigned char ret_secret[32], struct err *err);
+    /* The installation's secret (cursors), made at init and never changed. */
+    enum err_code (*secret)(void *state, unsigned char ret_secret[METADATA_SECRET_BYTES],
+                            struct err *err);
     /* Checks the driver's own consistency (PRAGMA integrity_check, kept totals); the first finding
      * is the error's message, ERR_INTERNAL. repair: recounts the kept totals. */
     enum err_code (*check)(void *state, bool repair, struct err *err);
@@ -245,6 +257,7 @@ struct metadata_driver {
     enum err_code (*open)(void **ret_state, const struct config *config, const struct clock *clock,
                           struct err *err);
     void (*close)(void *state);
+    void (*connections)(void *state, struct pool_usage *ret_usage);
     const struct metadata_files *files;
     const struct metadata_access *access;
     const struct metadata_requests *requests;
@@ -261,6 +274,8 @@ enum err_code metadata_init(const struct config *config, const struct clock *clo
     ERR_MUST_CHECK;
 /* Do calls wait for a network? */
 bool metadata_waits(const struct metadata *metadata);
+/* Connections to the database; false while it is not open. */
+bool metadata_connections(const struct metadata *metadata, struct pool_usage *ret_usage);
 
 /* Wrappers, one per slot, same contract; they time the call and tell the observer. */
 enum err_code metadata_file_insert(struct metadata *metadata, const struct file *file,
@@ -306,12 +321,15 @@ enum err_code metadata_idempotency_release(struct metadata *metadata,
                                            const struct idempotency_claim *claim, struct err *err)
     ERR_MUST_CHECK;
 
+/* Up to `limit` rows marked deleted, oldest first. */
 enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_callback *callback,
                                     void *context, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_mark_expired(struct metadata *metadata, int64_t now_ms, int limit,
                                     int *ret_marked, struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_keys_known(struct metadata *metadata, const char *const *keys, size_t count,
                                   bool *ret_known, struct err *err) ERR_MUST_CHECK;
+/* Every row of any status in id order. Like the one before it reads pages, so that no long read blocks
+ * checkpoints, and the callback runs without a connection. */
 enum err_code metadata_scan(struct metadata *metadata, file_callback *callback, void *context,
                             struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_set_status(struct metadata *metadata, const char *id,
@@ -320,8 +338,9 @@ enum err_code metadata_purge_requests(struct metadata *metadata, int64_t now_ms,
                                       struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_lease(struct metadata *metadata, const struct named_lease *lease,
                              bool *ret_held, struct err *err) ERR_MUST_CHECK;
-enum err_code metadata_secret(struct metadata *metadata, unsigned char ret_secret[32],
-                              struct err *err) ERR_MUST_CHECK;
+enum err_code metadata_secret(struct metadata *metadata,
+                              unsigned char ret_secret[METADATA_SECRET_BYTES], struct err *err)
+    ERR_MUST_CHECK;
 enum err_code metadata_check(struct metadata *metadata, bool repair, struct err *err)
     ERR_MUST_CHECK;
 enum err_code metadata_ping(struct metadata *metadata, struct err *err) ERR_MUST_CHECK;

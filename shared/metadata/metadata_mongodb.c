@@ -39,6 +39,13 @@ static enum err_code open_driver(void **ret_state, const struct config *config,
     return ERR_OK;
 }
 
+/* Called by who loads this object, which has a base/errors.h of its own (metadata_plugin.c). */
+void metadata_mongodb_watch_errors(err_watcher *watcher);
+void metadata_mongodb_watch_errors(err_watcher *watcher)
+{
+    err_watch(watcher);
+}
+
 const struct metadata_driver metadata_mongodb_driver = {
     .name = "mongodb",
     .metric_index = 1,
@@ -46,6 +53,7 @@ const struct metadata_driver metadata_mongodb_driver = {
     .init = mongodb_init,
     .open = open_driver,
     .close = close_driver,
+    .connections = mongodb_pool_usage,
     .files = &mongodb_files,
     .access = &mongodb_access,
     .requests = &mongodb_requests,

@@ -10,7 +10,9 @@
  *
  * A call borrows a client of the process's pool for its own time. It runs once more when the
  * connection broke or the primary moved: each operation recognises what its first run did by the
- * random `by` it writes. What remains unknown after that is said by err->operation "commit".
+ * random `by` it writes. What remains unknown after that is said by err->operation "commit". A
+ * server that says nothing is given up within MONGODB_DEADLINE_SECONDS: each answer is waited for so
+ * long that two fit in.
  */
 #ifndef COFFER_METADATA_METADATA_MONGODB_H
 #define COFFER_METADATA_METADATA_MONGODB_H
@@ -23,7 +25,6 @@
 #include "metadata/metadata.h"
 
 #define MONGODB_SCHEMA 1
-#define MONGODB_SECRET_BYTES 32
 #define MONGODB_NONCE_SIZE 33 /* 32 hexadecimal digits */
 #define MONGODB_NEVER INT64_MAX
 
@@ -43,9 +44,13 @@ enum mongodb_collection {
 
 struct metadata_mongodb {
     mongoc_client_pool_t *pool;
+    atomic_uint busy;    /* clients that are borrowed */
+    atomic_uint clients; /* that the pool has: the most that were ever borrowed at once */
     char database[CONFIG_TEXT_SIZE];
     const struct clock *clock;
     int64_t timeout_ms;           /* to find a server while some of its set answer */
+    int64_t deadline_ms;          /* of a call, both its runs */
+    int64_t answer_ms;            /* of that, for each answer of the server */
     atomic_bool ready;            /* the schema was seen to be ours */
     atomic_llong nobody_since_ms; /* no server has answered since, steady; 0: one does */
 };
@@ -55,6 +60,7 @@ struct mongodb_session {
     struct metadata_mongodb *db;
     mongoc_client_t *client;
     char by[MONGODB_NONCE_SIZE]; /* what this call writes into rows it changes */
+    int64_t until_ms;            /* the call's deadline, steady */
     bool repeated;               /* this is the second run */
     bool again;                  /* the failure may pass with another run */
     bool unknown;                /* a change may have been made though it failed */
@@ -76,6 +82,7 @@ enum err_code mongodb_run(struct metadata_mongodb *db, mongodb_operation *run, v
 /* The same whatever the schema. */
 enum err_code mongodb_run_any(struct metadata_mongodb *db, mongodb_operation *run, void *args,
                               struct err *err) ERR_MUST_CHECK;
+void mongodb_pool_usage(void *state, struct pool_usage *ret_usage);
 
 /* ---- metadata_mongodb_operation.c: single calls to the server ---- */
 
@@ -160,6 +167,10 @@ void mongodb_put_compared(bson_t *document, const char *name, const char *operat
 /* name: {$in: […]} */
 void mongodb_put_any_of(bson_t *document, const char *name, const char *const *values,
                         size_t count);
+/* name: {each member: value}, of a sort or a projection; _put_one: {member: 1} */
+void mongodb_put_each(bson_t *document, const char *name, const char *const *members, size_t count,
+                      int value);
+void mongodb_put_one(bson_t *document, const char *name, const char *member);
 /* Values that are missing or of another kind read as "" (false: it does not fit), 0 and false. */
 bool mongodb_read_text(const bson_t *document, const char *name, char *target, size_t size);
 int64_t mongodb_read_number(const bson_t *document, const char *name);
@@ -202,7 +213,7 @@ enum err_code mongodb_init(const struct config *config, const struct clock *cloc
 /* ERR_CONFIG for another schema, ERR_METADATA_UNAVAILABLE when there is none. `ret_secret` may be
  * NULL. */
 enum err_code mongodb_check_schema(struct mongodb_session *session,
-                                   unsigned char ret_secret[MONGODB_SECRET_BYTES], struct err *err)
+                                   unsigned char ret_secret[METADATA_SECRET_BYTES], struct err *err)
     ERR_MUST_CHECK;
 /* The first index that is missing; NULL: none. */
 enum err_code mongodb_missing_index(struct mongodb_session *session,
@@ -257,6 +268,7 @@ struct mongodb_tally {
     char owner[LIMIT_OWNER_BYTES + 1];
     int64_t files;
     int64_t bytes;
+    bool begins; /* a total that was not there is one of files that all last */
 };
 void mongodb_tally_init(struct mongodb_session *session, struct mongodb_tally *tally);
 void mongodb_tally_add(struct mongodb_tally *tally, struct str owner, int64_t files, int64_t bytes);
@@ -265,8 +277,16 @@ void mongodb_tally_end(struct mongodb_session *session, struct mongodb_tally *ta
 /* The same for one row. */
 void mongodb_add_total(struct mongodb_session *session, const char *owner, int64_t files,
                        int64_t bytes);
+/* Before a row of the owner's gets a time to expire: its total may count what has expired. */
+enum err_code mongodb_note_expiry(struct mongodb_session *session, const char *owner,
+                                  struct err *err) ERR_MUST_CHECK;
+struct mongodb_kept {
+    int64_t files;
+    bool lasting; /* none of them ever expires, for sure */
+};
+/* Of an owner, or of all ("" ). */
 enum err_code mongodb_kept_total(struct mongodb_session *session, struct str owner,
-                                 int64_t *ret_files, struct err *err) ERR_MUST_CHECK;
+                                 struct mongodb_kept *ret_kept, struct err *err) ERR_MUST_CHECK;
 /* Corrects totals that stay wrong while they are looked at. *ret_wrong: an owner whose total
  * would not settle, or "". */
 enum err_code mongodb_settle_totals(struct mongodb_session *session,

@@ -70,9 +70,7 @@ static enum err_code read_page(struct mongodb_session *session, void *args, stru
         mongodb_put_text(&inner, "$gt", page->after);
         bson_append_document_end(&filter, &inner);
     }
-    bson_append_document_begin(&options, "sort", -1, &inner);
-    bson_append_int32(&inner, "_id", -1, 1);
-    bson_append_document_end(&options, &inner);
+    mongodb_put_one(&options, "sort", "_id");
     mongodb_put_number(&options, "limit", TOKEN_PAGE);
     page->count = 0;
     enum err_code code = mongodb_find(session, &question, err);

@@ -43,6 +43,21 @@ void mongodb_put_any_of(bson_t *document, const char *name, const char *const *v
     bson_append_document_end(document, &inner);
 }
 
+void mongodb_put_each(bson_t *document, const char *name, const char *const *members, size_t count,
+                      int value)
+{
+    bson_t inner;
+    bson_append_document_begin(document, name, -1, &inner);
+    for (size_t i = 0; i < count; i++)
+        bson_append_int32(&inner, members[i], -1, value);
+    bson_append_document_end(document, &inner);
+}
+
+void mongodb_put_one(bson_t *document, const char *name, const char *member)
+{
+    mongodb_put_each(document, name, &member, 1, 1);
+}
+
 bool mongodb_has(const bson_t *document, const char *name)
 {
     bson_iter_t at;
@@ -105,14 +120,15 @@ static const struct {
     {"metadata", offsetof(struct file, metadata), sizeof(((struct file *)0)->metadata)},
 };
 
+/* What most rows have is not written: a listing may have to read every row of its owner. */
+#define NO_METADATA "{}"
+
 static const struct {
     const char *name;
     size_t offset;
 } numbers[] = {
     {"size", offsetof(struct file, size)},
     {"createdMs", offsetof(struct file, created_ms)},
-    {"updatedMs", offsetof(struct file, updated_ms)},
-    {"expiresMs", offsetof(struct file, expires_ms)},
     {"version", offsetof(struct file, version)},
 };
 
@@ -131,16 +147,24 @@ enum err_code mongodb_put_file(bson_t *document, const struct file *file, struct
         if (!bson_utf8_validate(text, strlen(text), false))
             return err_set_internal(err, ERR_INTERNAL, 0, "write row", "%s is no UTF-8.",
                                     texts[i].name);
-        mongodb_put_text(document, texts[i].name, text);
+        if (*text && text != file->metadata)
+            mongodb_put_text(document, texts[i].name, text);
     }
+    if (strcmp(file->metadata, NO_METADATA) != 0)
+        mongodb_put_text(document, "metadata", file->metadata);
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
         int64_t value = 0;
         memcpy(&value, base + numbers[i].offset, sizeof value);
         mongodb_put_number(document, numbers[i].name, value);
     }
+    /* Rows marked deleted are found by it. */
+    if (file->updated_ms != file->created_ms || file->status == FILE_DELETED)
+        mongodb_put_number(document, "updatedMs", file->updated_ms);
     mongodb_put_number(document, "untilMs", mongodb_until_ms(file));
-    bson_append_int32(document, "visibility", -1, (int32_t)file->visibility);
-    bson_append_int32(document, "status", -1, (int32_t)file->status);
+    if (file->visibility != VISIBILITY_PRIVATE)
+        bson_append_int32(document, "visibility", -1, (int32_t)file->visibility);
+    if (file->status != FILE_READY)
+        bson_append_int32(document, "status", -1, (int32_t)file->status);
     bson_append_bool(document, "live", -1, file->status != FILE_DELETED);
     return ERR_OK;
 }
@@ -156,6 +180,14 @@ enum err_code mongodb_read_file(const bson_t *document, struct file *ret_file, s
         int64_t value = mongodb_read_number(document, numbers[i].name);
         memcpy(base + numbers[i].offset, &value, sizeof value);
     }
+    if (!mongodb_has(document, "metadata"))
+        memcpy(ret_file->metadata, NO_METADATA, sizeof NO_METADATA);
+    ret_file->updated_ms = mongodb_has(document, "updatedMs")
+                               ? mongodb_read_number(document, "updatedMs")
+                               : ret_file->created_ms;
+    ret_file->expires_ms = mongodb_read_number(document, "untilMs");
+    if (ret_file->expires_ms == MONGODB_NEVER)
+        ret_file->expires_ms = 0;
     ret_file->visibility = (enum visibility)mongodb_read_number(document, "visibility");
     ret_file->status = (enum file_status)mongodb_read_number(document, "status");
     return ERR_OK;

@@ -13,8 +13,9 @@
 #define APPLICATION "coffer"
 #define NOBODY_MS 1500  /* waited while no server of the set answers */
 #define CONNECT_MS 1500 /* to connect, and for a heartbeat's answer */
-#define SOCKET_MS 8000  /* for the answer of one call; two runs stay below the request's deadline */
-#define MAJORITY_MS 5000 /* for the set to acknowledge a write */
+#define ANSWER_MIN_MS 250
+/* For the set to acknowledge a write: the answer that it has not must come in time. */
+#define MAJORITY_SHARE(answer_ms) ((answer_ms)*3 / 4)
 #define HEARTBEAT_MS 1000
 #define LOOK_FIRST_MS 2
 #define LOOK_MS 20
@@ -25,13 +26,24 @@ static void init_library(void)
     mongoc_log_set_handler(NULL, NULL); /* failures come back to the caller */
 }
 
-static void set_durability(mongoc_uri_t *uri, const struct config *config)
+/* Two answers fit into the deadline, and what it takes to see that nobody is there. */
+static void set_deadline(struct metadata_mongodb *db, const struct config *config)
+{
+    db->timeout_ms = config->mongodb_timeout_ms;
+    db->deadline_ms = config->mongodb_deadline_seconds * 1000;
+    db->answer_ms = (db->deadline_ms - NOBODY_MS) / 2;
+    if (db->answer_ms < ANSWER_MIN_MS)
+        db->answer_ms = ANSWER_MIN_MS;
+}
+
+static void set_durability(const struct metadata_mongodb *db, mongoc_uri_t *uri,
+                           const struct config *config)
 {
     bool is_durable = config->durability == DURABILITY_FULL;
     mongoc_write_concern_t *concern = mongoc_write_concern_new();
     mongoc_read_concern_t *reading = mongoc_read_concern_new();
     if (is_durable) {
-        mongoc_write_concern_set_wmajority(concern, MAJORITY_MS);
+        mongoc_write_concern_set_wmajority(concern, (int32_t)MAJORITY_SHARE(db->answer_ms));
         mongoc_write_concern_set_journal(concern, true);
     } else {
         mongoc_write_concern_set_w(concern, 1);
@@ -44,7 +56,8 @@ static void set_durability(mongoc_uri_t *uri, const struct config *config)
     mongoc_read_concern_destroy(reading);
 }
 
-static void set_options(mongoc_uri_t *uri, const struct config *config)
+static void set_options(const struct metadata_mongodb *db, mongoc_uri_t *uri,
+                        const struct config *config)
 {
     const struct {
         const char *name;
@@ -52,7 +65,7 @@ static void set_options(mongoc_uri_t *uri, const struct config *config)
     } numbers[] = {
         {MONGOC_URI_SERVERSELECTIONTIMEOUTMS, config->mongodb_timeout_ms},
         {MONGOC_URI_CONNECTTIMEOUTMS, CONNECT_MS},
-        {MONGOC_URI_SOCKETTIMEOUTMS, SOCKET_MS},
+        {MONGOC_URI_SOCKETTIMEOUTMS, db->answer_ms},
         {MONGOC_URI_HEARTBEATFREQUENCYMS, HEARTBEAT_MS},
         {MONGOC_URI_WAITQUEUETIMEOUTMS, config->mongodb_timeout_ms},
         {MONGOC_URI_MAXPOOLSIZE, config->mongodb_pool_size},
@@ -67,7 +80,7 @@ static void set_options(mongoc_uri_t *uri, const struct config *config)
     mongoc_read_prefs_t *primary = mongoc_read_prefs_new(MONGOC_READ_PRIMARY);
     mongoc_uri_set_read_prefs_t(uri, primary);
     mongoc_read_prefs_destroy(primary);
-    set_durability(uri, config);
+    set_durability(db, uri, config);
 }
 
 enum err_code mongodb_pool_open(struct metadata_mongodb *db, const struct config *config,
@@ -78,13 +91,13 @@ enum err_code mongodb_pool_open(struct metadata_mongodb *db, const struct config
     pthread_once(&once, init_library);
     if (!str_copy(db->database, sizeof db->database, str_of(config->mongodb_database)))
         return err_set_internal(err, ERR_CONFIG, 0, "open database", "MONGODB_DATABASE is wrong.");
-    db->timeout_ms = config->mongodb_timeout_ms;
+    set_deadline(db, config);
     /* What libmongoc says of a URI may hold its password. */
     mongoc_uri_t *uri = mongoc_uri_new_with_error(config->mongodb_uri, &error);
     if (!uri)
         return err_set_internal(err, ERR_CONFIG, 0, "open database",
                                 "MONGODB_URI is no URI of MongoDB.");
-    set_options(uri, config);
+    set_options(db, uri, config);
     db->pool = mongoc_client_pool_new_with_error(uri, &error);
     mongoc_uri_destroy(uri);
     if (!db->pool)
@@ -135,11 +148,19 @@ static int64_t steady_ms(const struct metadata_mongodb *db)
     return clock_steady_ns(db->clock) / 1000000 + 1; /* never 0 */
 }
 
+/* How long to look for a server: an answer must still fit in afterwards. */
+static int64_t patience_ms(const struct mongodb_session *session, int64_t now_ms)
+{
+    int64_t left_ms = session->until_ms - session->db->answer_ms - now_ms;
+    return left_ms < session->db->timeout_ms ? left_ms : session->db->timeout_ms;
+}
+
 static enum err_code wait_for_primary(const struct mongodb_session *session, struct err *err)
 {
     struct metadata_mongodb *db = session->db;
     int64_t nobody_ms = db->timeout_ms < NOBODY_MS ? db->timeout_ms : NOBODY_MS;
     int64_t start_ms = steady_ms(db);
+    int64_t most_ms = patience_ms(session, start_ms);
     for (int pause_ms = LOOK_FIRST_MS;; pause_ms = pause_ms < LOOK_MS ? 2 * pause_ms : LOOK_MS) {
         enum reach reach = look(session->client);
         int64_t now_ms = steady_ms(db);
@@ -150,7 +171,7 @@ static enum err_code wait_for_primary(const struct mongodb_session *session, str
             atomic_store(&db->nobody_since_ms, 0);
         if (reach == REACH_PRIMARY)
             return ERR_OK;
-        if (now_ms - start_ms >= db->timeout_ms)
+        if (now_ms - start_ms >= most_ms)
             return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "find server",
                                     "MongoDB has no primary.");
         const struct timespec pause = {.tv_nsec = pause_ms * 1000000L};
@@ -186,21 +207,43 @@ static enum err_code run_once(struct mongodb_session *session, const struct run 
     return code == ERR_OK ? run->operation(session, run->args, err) : code;
 }
 
+/* libmongoc's pool makes a client when none is idle, and keeps it. */
+static void count_borrowed(struct metadata_mongodb *db)
+{
+    unsigned busy = atomic_fetch_add(&db->busy, 1) + 1;
+    unsigned clients = atomic_load(&db->clients);
+    while (busy > clients && !atomic_compare_exchange_weak(&db->clients, &clients, busy))
+        continue;
+}
+
+void mongodb_pool_usage(void *state, struct pool_usage *ret_usage)
+{
+    struct metadata_mongodb *db = state;
+    unsigned busy = atomic_load(&db->busy);
+    unsigned clients = atomic_load(&db->clients);
+    ret_usage->busy = busy;
+    ret_usage->idle = clients > busy ? clients - busy : 0;
+}
+
 static enum err_code run_on_client(struct metadata_mongodb *db, const struct run *run,
                                    struct err *err)
 {
     unsigned char random[(MONGODB_NONCE_SIZE - 1) / 2];
-    struct mongodb_session session = {.db = db, .client = mongoc_client_pool_pop(db->pool)};
+    struct mongodb_session session = {.db = db, .until_ms = steady_ms(db) + db->deadline_ms};
+    session.client = mongoc_client_pool_pop(db->pool);
     if (!session.client)
         return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "wait for client",
                                 "All connections to MongoDB were busy for too long.");
+    count_borrowed(db);
     clock_random(db->clock, random, sizeof random);
     text_hex(random, sizeof random, session.by);
     enum err_code code = run_once(&session, run, err);
-    if (code != ERR_OK && session.again && !session.told) {
+    if (code != ERR_OK && session.again && !session.told &&
+        patience_ms(&session, steady_ms(db)) >= 0) {
         session.repeated = true;
         code = run_once(&session, run, err);
     }
+    atomic_fetch_sub(&db->busy, 1);
     mongoc_client_pool_push(db->pool, session.client);
     if (code == ERR_METADATA_UNAVAILABLE)
         atomic_store_explicit(&db->ready, false, memory_order_release);

@@ -91,6 +91,8 @@ static enum err_code insert(struct mongodb_session *session, void *args, struct 
     if (insert->answer && !session->unknown)
         code = mongodb_check_lease(session, insert->answer, err);
     crash_point("insert.before_commit");
+    if (code == ERR_OK && insert->file->expires_ms)
+        code = mongodb_note_expiry(session, insert->file->owner, err);
     if (code == ERR_OK)
         code = insert_row(session, insert, err);
     if (code != ERR_OK)
@@ -172,7 +174,6 @@ static enum err_code put_update(bson_t *update, const struct update_args *args, 
     mongodb_put_text(&set, "name", file->name);
     mongodb_put_text(&set, "metadata", file->metadata);
     bson_append_int32(&set, "visibility", -1, (int32_t)file->visibility);
-    mongodb_put_number(&set, "expiresMs", file->expires_ms);
     mongodb_put_number(&set, "untilMs", mongodb_until_ms(file));
     mongodb_put_number(&set, "updatedMs", file->updated_ms);
     bson_append_int32(&set, "status", -1, (int32_t)file->status);
@@ -255,6 +256,8 @@ static enum err_code update(struct mongodb_session *session, void *args, struct 
     if (update->answer && !session->unknown)
         code = mongodb_check_lease(session, update->answer, err);
     crash_point("update.before_commit");
+    if (code == ERR_OK && update->file->expires_ms)
+        code = mongodb_note_expiry(session, update->file->owner, err);
     while (code == ERR_OK && !matched && again) {
         code = update_row(session, update, &matched, err);
         if (code == ERR_OK && !matched)

@@ -203,7 +203,7 @@ static enum err_code count_kept(struct list_args *list, struct err *err)
     struct str owner = list->query->owner;
     bson_t filter = BSON_INITIALIZER;
     bson_t options = BSON_INITIALIZER;
-    int64_t kept = 0;
+    struct mongodb_kept kept = {.files = 0};
     int64_t gone = 0;
     const struct mongodb_question question = {
         .collection = COLLECTION_FILES, .filter = &filter, .options = &options};
@@ -213,11 +213,11 @@ static enum err_code count_kept(struct list_args *list, struct err *err)
     mongodb_put_compared(&filter, "untilMs", "$lte", list->now_ms);
     mongodb_put_text(&options, "hint", owner.len > 0 ? "owner_until" : "until");
     enum err_code code = mongodb_kept_total(list->session, owner, &kept, err);
-    if (code == ERR_OK)
+    if (code == ERR_OK && !kept.lasting)
         code = mongodb_count(list->session, &question, &gone, err);
     bson_destroy(&options);
     bson_destroy(&filter);
-    list->page.total = kept > gone ? kept - gone : 0;
+    list->page.total = kept.files > gone ? kept.files - gone : 0;
     return code;
 }
 
@@ -264,7 +264,8 @@ static void put_options(bson_t *options, const struct list_args *list)
     bson_append_int32(&inner, "change", -1, 0);
     bson_append_document_end(options, &inner);
     mongodb_put_number(options, "limit", query->limit + 1);
-    bson_append_int32(options, "batchSize", -1, query->limit + 1);
+    /* One more than there can be: a full batch would be asked for a next one. */
+    bson_append_int32(options, "batchSize", -1, query->limit + 2);
     if (query->after.id[0] == '\0' && query->offset > 0)
         mongodb_put_number(options, "skip", query->offset);
     put_hint(options, list, false);

@@ -125,18 +125,9 @@ static enum err_code judge_row(void *context, const bson_t *row, struct err *err
     return is_there ? judge_other(marking, id, mongodb_read_number(row, "version"), err) : ERR_OK;
 }
 
-static void put_members(bson_t *options)
-{
-    static const char *const members[] = {"owner", "size", "live", "untilMs", "version", "by"};
-    bson_t inner;
-    bson_append_document_begin(options, "projection", -1, &inner);
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
-        bson_append_int32(&inner, members[i], -1, 1);
-    bson_append_document_end(options, &inner);
-}
-
 static enum err_code judge_rows(struct marking *marking, struct err *err)
 {
+    static const char *const members[] = {"owner", "size", "live", "untilMs", "version", "by"};
     const struct file_marking *wanted = &marking->wanted;
     bson_t filter = BSON_INITIALIZER;
     bson_t options = BSON_INITIALIZER;
@@ -149,7 +140,7 @@ static enum err_code judge_rows(struct marking *marking, struct err *err)
         mongodb_put_text(&filter, "_id", wanted->ids[0]);
     else
         mongodb_put_any_of(&filter, "_id", wanted->ids, wanted->count);
-    put_members(&options);
+    mongodb_put_each(&options, "projection", members, sizeof members / sizeof members[0], 1);
     marking->marked = 0;
     marking->seen = 0;
     for (size_t i = 0; i < wanted->count; i++)
@@ -209,7 +200,6 @@ static enum err_code find_expired(struct mongodb_session *session, void *args, s
     struct expired *expired = args;
     bson_t filter = BSON_INITIALIZER;
     bson_t options = BSON_INITIALIZER;
-    bson_t inner;
     const struct mongodb_question question = {.collection = COLLECTION_FILES,
                                               .filter = &filter,
                                               .options = &options,
@@ -217,12 +207,8 @@ static enum err_code find_expired(struct mongodb_session *session, void *args, s
                                               .context = expired};
     bson_append_bool(&filter, "live", -1, true);
     mongodb_put_compared(&filter, "untilMs", "$lte", expired->now_ms);
-    bson_append_document_begin(&options, "sort", -1, &inner);
-    bson_append_int32(&inner, "untilMs", -1, 1);
-    bson_append_document_end(&options, &inner);
-    bson_append_document_begin(&options, "projection", -1, &inner);
-    bson_append_int32(&inner, "_id", -1, 1);
-    bson_append_document_end(&options, &inner);
+    mongodb_put_one(&options, "sort", "untilMs");
+    mongodb_put_one(&options, "projection", "_id");
     mongodb_put_number(&options, "limit", (int64_t)expired->limit);
     mongodb_put_text(&options, "hint", "until");
     expired->count = 0;

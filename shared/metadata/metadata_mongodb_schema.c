@@ -46,7 +46,7 @@ struct settings {
     bool found;
     int64_t schema;
     bool has_secret;
-    unsigned char secret[MONGODB_SECRET_BYTES];
+    unsigned char secret[METADATA_SECRET_BYTES];
 };
 
 static enum err_code read_settings(void *context, const bson_t *document, struct err *err)
@@ -91,7 +91,7 @@ static enum err_code judge_settings(const struct settings *settings, struct err 
 }
 
 enum err_code mongodb_check_schema(struct mongodb_session *session,
-                                   unsigned char ret_secret[MONGODB_SECRET_BYTES], struct err *err)
+                                   unsigned char ret_secret[METADATA_SECRET_BYTES], struct err *err)
 {
     struct settings settings = {.found = false};
     bson_t filter = BSON_INITIALIZER;
@@ -212,7 +212,7 @@ static enum err_code refuse_foreign(struct mongodb_session *session, struct err 
 
 static enum err_code write_settings(struct mongodb_session *session, struct err *err)
 {
-    unsigned char secret[MONGODB_SECRET_BYTES];
+    unsigned char secret[METADATA_SECRET_BYTES];
     bson_t document = BSON_INITIALIZER;
     clock_random(session->db->clock, secret, sizeof secret);
     mongodb_put_text(&document, "_id", SETTINGS_ID);

@@ -2,6 +2,9 @@
  * Kept totals: a document an owner in `totals`, moved after the row it counts. A process that died
  * in between, or a reply that was lost, leaves one wrong: settling counts the rows, and corrects a
  * difference that stays the same while it is looked at again, which one in flight does not.
+ *
+ * A total says `lasting: 1` while none of its owner's files was ever given a time to expire: then
+ * none has expired that would have to be taken off, which on some servers means to read every row.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +29,11 @@ static void flush(struct mongodb_tally *tally)
         mongodb_put_number(&inner, "files", tally->files);
         mongodb_put_number(&inner, "bytes", tally->bytes);
         bson_append_document_end(&update, &inner);
+        if (tally->begins) {
+            bson_append_document_begin(&update, "$setOnInsert", -1, &inner);
+            mongodb_put_number(&inner, "lasting", 1);
+            bson_append_document_end(&update, &inner);
+        }
         mongodb_bulk_add(&tally->bulk, &filter, &update, true);
     }
     tally->files = 0;
@@ -68,26 +76,60 @@ void mongodb_add_total(struct mongodb_session *session, const char *owner, int64
 {
     struct mongodb_tally tally;
     mongodb_tally_init(session, &tally);
+    tally.begins = files > 0;
     mongodb_tally_add(&tally, str_of(owner), files, bytes);
     mongodb_tally_end(session, &tally, true);
 }
 
+enum err_code mongodb_note_expiry(struct mongodb_session *session, const char *owner,
+                                  struct err *err)
+{
+    bson_t filter = BSON_INITIALIZER;
+    bson_t update = BSON_INITIALIZER;
+    bson_t inner;
+    bool matched = false;
+    const struct mongodb_change change = {COLLECTION_TOTALS, &filter, &update, true};
+    mongodb_put_text(&filter, "_id", owner);
+    bson_append_document_begin(&update, "$set", -1, &inner);
+    mongodb_put_number(&inner, "lasting", 0);
+    bson_append_document_end(&update, &inner);
+    enum err_code code = mongodb_update(session, &change, &matched, err);
+    if (code == ERR_EXISTS) /* another made it at the same moment */
+        code = mongodb_update(session, &change, &matched, err);
+    bson_destroy(&update);
+    bson_destroy(&filter);
+    return code;
+}
+
 /* ---- asking ---- */
 
-static enum err_code add_files(void *context, const bson_t *document, struct err *err)
+static enum err_code read_kept(void *context, const bson_t *document, struct err *err)
 {
+    struct mongodb_kept *kept = context;
     (void)err;
-    *(int64_t *)context += mongodb_read_number(document, "files");
+    kept->files = mongodb_read_number(document, "files");
+    kept->lasting = mongodb_read_number(document, "lasting") == 1;
     return ERR_OK;
 }
 
-/* [{$match: `match`}, {$group: {_id: `by`, files: {$sum: …}, bytes: {$sum: …}}}, {$sort: {_id: 1}}];
- * rows count one each, totals what they hold. */
+static void put_sum(bson_t *group, const char *name, const char *field)
+{
+    bson_t sum;
+    bson_append_document_begin(group, name, -1, &sum);
+    if (field)
+        mongodb_put_text(&sum, "$sum", field);
+    else
+        mongodb_put_number(&sum, "$sum", 1);
+    bson_append_document_end(group, &sum);
+}
+
+/* [{$match: `match`}, {$group: {_id: `by`, files: {$sum: …}, …}}, {$sort: {_id: 1}}]; rows count one
+ * each, totals what they hold. */
 static void put_sums(bson_t *pipeline, const bson_t *match, const char *by, bool rows)
 {
     bson_t stage;
     bson_t group;
-    bson_t sum;
+    bson_t order;
     bson_append_document_begin(pipeline, "0", -1, &stage);
     bson_append_document(&stage, "$match", -1, match);
     bson_append_document_end(pipeline, &stage);
@@ -97,32 +139,46 @@ static void put_sums(bson_t *pipeline, const bson_t *match, const char *by, bool
         mongodb_put_text(&group, "_id", by);
     else
         bson_append_null(&group, "_id", -1);
-    bson_append_document_begin(&group, "files", -1, &sum);
-    if (rows)
-        mongodb_put_number(&sum, "$sum", 1);
-    else
-        mongodb_put_text(&sum, "$sum", "$files");
-    bson_append_document_end(&group, &sum);
-    bson_append_document_begin(&group, "bytes", -1, &sum);
-    mongodb_put_text(&sum, "$sum", rows ? "$size" : "$bytes");
-    bson_append_document_end(&group, &sum);
+    put_sum(&group, "files", rows ? NULL : "$files");
+    put_sum(&group, "bytes", rows ? "$size" : "$bytes");
     bson_append_document_end(&stage, &group);
     bson_append_document_end(pipeline, &stage);
     bson_append_document_begin(pipeline, "2", -1, &stage);
-    bson_append_document_begin(&stage, "$sort", -1, &sum);
-    bson_append_int32(&sum, "_id", -1, 1);
-    bson_append_document_end(&stage, &sum);
+    bson_append_document_begin(&stage, "$sort", -1, &order);
+    bson_append_int32(&order, "_id", -1, 1);
+    bson_append_document_end(&stage, &order);
     bson_append_document_end(pipeline, &stage);
 }
 
-enum err_code mongodb_kept_total(struct mongodb_session *session, struct str owner,
-                                 int64_t *ret_files, struct err *err)
+/* FerretDB makes one sum of a group right and the others 0: so this is a question of its own. */
+static enum err_code all_last(struct mongodb_session *session, bool *ret_lasting, struct err *err)
 {
-    int64_t files = 0;
+    int64_t others = 0;
+    bson_t filter = BSON_INITIALIZER;
+    bson_t options = BSON_INITIALIZER;
+    bson_t inner;
+    const struct mongodb_question question = {
+        .collection = COLLECTION_TOTALS, .filter = &filter, .options = &options};
+    bson_append_document_begin(&filter, "lasting", -1, &inner);
+    mongodb_put_number(&inner, "$ne", 1);
+    bson_append_document_end(&filter, &inner);
+    mongodb_put_number(&options, "limit", 1);
+    enum err_code code = mongodb_count(session, &question, &others, err);
+    bson_destroy(&options);
+    bson_destroy(&filter);
+    if (code == ERR_OK)
+        *ret_lasting = others == 0;
+    return code;
+}
+
+enum err_code mongodb_kept_total(struct mongodb_session *session, struct str owner,
+                                 struct mongodb_kept *ret_kept, struct err *err)
+{
+    struct mongodb_kept kept = {.files = 0};
     bson_t filter = BSON_INITIALIZER;
     bson_t pipeline = BSON_INITIALIZER;
     struct mongodb_question question = {
-        .collection = COLLECTION_TOTALS, .filter = &filter, .told = add_files, .context = &files};
+        .collection = COLLECTION_TOTALS, .filter = &filter, .told = read_kept, .context = &kept};
     enum err_code code = ERR_OK;
     if (owner.len > 0) {
         mongodb_put_str(&filter, "_id", owner);
@@ -131,11 +187,13 @@ enum err_code mongodb_kept_total(struct mongodb_session *session, struct str own
         put_sums(&pipeline, &filter, NULL, false);
         question.filter = &pipeline;
         code = mongodb_aggregate(session, &question, err);
+        if (code == ERR_OK)
+            code = all_last(session, &kept.lasting, err);
     }
     bson_destroy(&pipeline);
     bson_destroy(&filter);
     if (code == ERR_OK)
-        *ret_files = files;
+        *ret_kept = kept;
     return code;
 }
 

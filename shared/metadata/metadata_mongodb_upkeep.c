@@ -3,138 +3,80 @@
 
 #include "metadata/metadata_mongodb.h"
 
-#define PAGE_ROWS 64     /* rows read at once; the callback runs without a client */
 #define PURGE_ROWS 500   /* requests removed, or answers taken off rows, in one go */
 #define PENDING_MS 60000 /* an answer that is pending for so long was left by a dead process */
 
 /* ---- rows in pages ---- */
 
-struct page {
-    bool deleted; /* rows marked deleted, oldest first; else all in the order of their ids */
-    int limit;
-    int count;
-    char after_id[ID_SIZE];
-    int64_t after_ms; /* updatedMs, with `deleted` */
-    struct file files[PAGE_ROWS];
-};
-
 static enum err_code note_row(void *context, const bson_t *document, struct err *err)
 {
-    struct page *page = context;
-    if (page->count == page->limit)
+    struct file_rows *rows = context;
+    if (rows->count == rows->limit)
         return ERR_OK;
-    return mongodb_read_file(document, &page->files[page->count++], err);
+    return mongodb_read_file(document, &rows->files[rows->count++], err);
 }
 
-static void put_after_id(bson_t *filter, const struct page *page)
+static void put_after_id(bson_t *filter, const struct file_rows *rows)
 {
     bson_t inner;
     bson_append_document_begin(filter, "_id", -1, &inner);
-    mongodb_put_text(&inner, "$gt", page->after_id);
+    mongodb_put_text(&inner, "$gt", rows->after_id);
     bson_append_document_end(filter, &inner);
 }
 
-static void put_deleted_after(bson_t *filter, const struct page *page)
+static void put_deleted_after(bson_t *filter, const struct file_rows *rows)
 {
     bson_t branches;
     bson_t branch;
     bson_append_array_begin(filter, "$or", -1, &branches);
     bson_append_document_begin(&branches, "0", -1, &branch);
     bson_append_bool(&branch, "live", -1, false);
-    mongodb_put_compared(&branch, "updatedMs", "$gt", page->after_ms);
+    mongodb_put_compared(&branch, "updatedMs", "$gt", rows->after_ms);
     bson_append_document_end(&branches, &branch);
     bson_append_document_begin(&branches, "1", -1, &branch);
     bson_append_bool(&branch, "live", -1, false);
-    mongodb_put_compared(&branch, "updatedMs", "$eq", page->after_ms);
-    put_after_id(&branch, page);
+    mongodb_put_compared(&branch, "updatedMs", "$eq", rows->after_ms);
+    put_after_id(&branch, rows);
     bson_append_document_end(&branches, &branch);
     bson_append_array_end(filter, &branches);
 }
 
-static void put_page_options(bson_t *options, const struct page *page)
+static void put_page_options(bson_t *options, const struct file_rows *rows)
 {
-    bson_t inner;
-    bson_append_document_begin(options, "sort", -1, &inner);
-    if (page->deleted)
-        bson_append_int32(&inner, "updatedMs", -1, 1);
-    bson_append_int32(&inner, "_id", -1, 1);
-    bson_append_document_end(options, &inner);
-    bson_append_document_begin(options, "projection", -1, &inner);
-    bson_append_int32(&inner, "answer", -1, 0);
-    bson_append_int32(&inner, "change", -1, 0);
-    bson_append_document_end(options, &inner);
-    mongodb_put_number(options, "limit", page->limit);
-    mongodb_put_text(options, "hint", page->deleted ? "deleted" : "_id_");
+    static const char *const order[] = {"updatedMs", "_id"};
+    static const char *const left_out[] = {"answer", "change"};
+    mongodb_put_each(options, "sort", rows->is_deleted ? order : order + 1,
+                     rows->is_deleted ? 2 : 1, 1);
+    mongodb_put_each(options, "projection", left_out, 2, 0);
+    mongodb_put_number(options, "limit", rows->limit);
+    mongodb_put_text(options, "hint", rows->is_deleted ? "deleted" : "_id_");
 }
 
 static enum err_code read_page(struct mongodb_session *session, void *args, struct err *err)
 {
-    struct page *page = args;
+    struct file_rows *rows = args;
     bson_t filter = BSON_INITIALIZER;
     bson_t options = BSON_INITIALIZER;
     const struct mongodb_question question = {.collection = COLLECTION_FILES,
                                               .filter = &filter,
                                               .options = &options,
                                               .told = note_row,
-                                              .context = page};
-    if (page->deleted)
-        put_deleted_after(&filter, page);
+                                              .context = rows};
+    if (rows->is_deleted)
+        put_deleted_after(&filter, rows);
     else
-        put_after_id(&filter, page);
-    put_page_options(&options, page);
-    page->count = 0;
+        put_after_id(&filter, rows);
+    put_page_options(&options, rows);
+    rows->count = 0;
     enum err_code code = mongodb_find(session, &question, err);
     bson_destroy(&options);
     bson_destroy(&filter);
     return code;
 }
 
-struct row_reading {
-    bool deleted;
-    int64_t limit; /* rows */
-    file_callback *callback;
-    void *context;
-};
-
-static enum err_code for_each_row(struct metadata_mongodb *db, const struct row_reading *reading,
-                                  struct err *err)
+static enum err_code read_rows(void *state, struct file_rows *rows, struct err *err)
 {
-    int64_t limit = reading->limit;
-    struct page *page = calloc(1, sizeof *page);
-    if (!page)
-        return err_set_internal(err, ERR_NO_MEMORY, 0, "read rows", "Out of memory.");
-    page->deleted = reading->deleted;
-    page->after_ms = INT64_MIN;
-    enum err_code code = ERR_OK;
-    bool more = true;
-    while (code == ERR_OK && more && limit > 0) {
-        page->limit = limit < PAGE_ROWS ? (int)limit : PAGE_ROWS;
-        code = mongodb_run(db, read_page, page, err);
-        more = page->count == PAGE_ROWS;
-        limit -= page->count;
-        for (int i = 0; code == ERR_OK && i < page->count; i++)
-            code = reading->callback(reading->context, &page->files[i], err);
-        if (page->count > 0) {
-            const struct file *last = &page->files[page->count - 1];
-            memcpy(page->after_id, last->id, sizeof page->after_id);
-            page->after_ms = last->updated_ms;
-        }
-    }
-    free(page);
-    return code;
-}
-
-static enum err_code list_deleted(void *state, int limit, file_callback *callback, void *context,
-                                  struct err *err)
-{
-    const struct row_reading reading = {true, limit, callback, context};
-    return for_each_row(state, &reading, err);
-}
-
-static enum err_code scan(void *state, file_callback *callback, void *context, struct err *err)
-{
-    const struct row_reading reading = {false, INT64_MAX, callback, context};
-    return for_each_row(state, &reading, err);
+    return mongodb_run(state, read_page, rows, err);
 }
 
 /* ---- small changes ---- */
@@ -300,7 +242,6 @@ static enum err_code purge_some(struct mongodb_session *session, struct purge_ar
     int64_t removed = 0;
     bson_t filter = BSON_INITIALIZER;
     bson_t options = BSON_INITIALIZER;
-    bson_t inner;
     const struct mongodb_question question = {.collection = COLLECTION_REQUESTS,
                                               .filter = &filter,
                                               .options = &options,
@@ -308,9 +249,7 @@ static enum err_code purge_some(struct mongodb_session *session, struct purge_ar
                                               .context = purge};
     mongodb_put_compared(&filter, "touchedMs", "$lte", purge->now_ms - LIMIT_IDEMPOTENCY_KEEP_MS);
     mongodb_put_number(&options, "limit", PURGE_ROWS);
-    bson_append_document_begin(&options, "projection", -1, &inner);
-    bson_append_int32(&inner, "_id", -1, 1);
-    bson_append_document_end(&options, &inner);
+    mongodb_put_one(&options, "projection", "_id");
     purge->count = 0;
     enum err_code code = mongodb_find(session, &question, err);
     if (code == ERR_OK && purge->count > 0) {
@@ -374,16 +313,13 @@ static enum err_code find_keys(struct mongodb_session *session, void *args, stru
     struct keys_args *asked = args;
     bson_t filter = BSON_INITIALIZER;
     bson_t options = BSON_INITIALIZER;
-    bson_t inner;
     const struct mongodb_question question = {.collection = COLLECTION_FILES,
                                               .filter = &filter,
                                               .options = &options,
                                               .told = note_key,
                                               .context = asked};
     mongodb_put_any_of(&filter, "key", asked->keys, asked->count);
-    bson_append_document_begin(&options, "projection", -1, &inner);
-    bson_append_int32(&inner, "key", -1, 1);
-    bson_append_document_end(&options, &inner);
+    mongodb_put_one(&options, "projection", "key");
     enum err_code code = mongodb_find(session, &question, err);
     bson_destroy(&options);
     bson_destroy(&filter);
@@ -410,7 +346,7 @@ static enum err_code read_secret(struct mongodb_session *session, void *args, st
 
 static enum err_code secret(void *state, unsigned char ret_secret[32], struct err *err)
 {
-    unsigned char bytes[MONGODB_SECRET_BYTES];
+    unsigned char bytes[METADATA_SECRET_BYTES];
     enum err_code code = mongodb_run(state, read_secret, bytes, err);
     if (code == ERR_OK)
         memcpy(ret_secret, bytes, sizeof bytes);
@@ -457,10 +393,9 @@ static enum err_code check(void *state, bool repair, struct err *err)
 }
 
 const struct metadata_upkeep mongodb_upkeep = {
-    .list_deleted = list_deleted,
+    .read_rows = read_rows,
     .mark_expired = mongodb_mark_expired,
     .keys_known = keys_known,
-    .scan = scan,
     .set_status = set_status,
     .purge_requests = purge_requests,
     .lease = lease,

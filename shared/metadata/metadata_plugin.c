@@ -9,6 +9,7 @@
 
 #define PLUGIN "coffer-mongodb.so"
 #define SYMBOL "metadata_mongodb_driver"
+#define WATCH_SYMBOL "metadata_mongodb_watch_errors"
 
 extern const struct metadata_driver metadata_mongodb_driver __attribute__((weak));
 
@@ -30,6 +31,15 @@ static void *load_from(const char *program_folder, const char *folder)
     return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 }
 
+/* The object has a copy of the library of its own: its errors are watched like the program's. */
+static void watch_errors(void *object)
+{
+    void (*watch)(err_watcher *);
+    *(void **)&watch = dlsym(object, WATCH_SYMBOL);
+    if (watch)
+        watch(err_watching());
+}
+
 static void load(void)
 {
     char program[PATH_MAX];
@@ -47,6 +57,8 @@ static void load(void)
     }
     if (object)
         plugin.driver = dlsym(object, SYMBOL);
+    if (plugin.driver)
+        watch_errors(object);
     if (!plugin.driver)
         snprintf(plugin.failure, sizeof plugin.failure, "%s", why ? why : "it holds no driver");
 }

@@ -65,6 +65,7 @@ const struct metadata_driver metadata_sqlite_driver = {
     .init = sqlite_init,
     .open = sqlite_open,
     .close = sqlite_close,
+    .connections = sqlite_pool_usage,
     .files = &sqlite_files,
     .access = &sqlite_access,
     .requests = &sqlite_requests,

@@ -26,7 +26,6 @@
 #define SQLITE_FILE SQLITE_FOLDER "/coffer.sqlite"
 #define SQLITE_MARKER "coffer-database" /* in DATA_DIR: there was a database once */
 #define SQLITE_APPLICATION 0x436f6672   /* "Cofr", PRAGMA application_id */
-#define SQLITE_SECRET_BYTES 32
 #define SQLITE_PATH_SIZE (CONFIG_TEXT_SIZE + 64)
 
 #define SQLITE_BATCH_MAX 256         /* operations in one transaction */
@@ -175,6 +174,7 @@ int64_t sqlite_number(sqlite3 *db, const char *sql);
 enum err_code sqlite_read(struct metadata_sqlite *db, sqlite_operation *run, void *args,
                           struct err *err) ERR_MUST_CHECK;
 void sqlite_pool_close(struct metadata_sqlite *db);
+void sqlite_pool_usage(void *state, struct pool_usage *ret_usage); /* of the readers */
 /* Runs a change in a transaction, together with others that wait, and commits it. */
 enum err_code sqlite_write(struct metadata_sqlite *db, const struct sqlite_change *change,
                            struct err *err) ERR_MUST_CHECK;

@@ -76,6 +76,17 @@ enum err_code sqlite_read(struct metadata_sqlite *db, sqlite_operation *run, voi
     return code;
 }
 
+void sqlite_pool_usage(void *state, struct pool_usage *ret_usage)
+{
+    struct metadata_sqlite *db = state;
+    ret_usage->idle = 0;
+    pthread_mutex_lock(&db->pool_mutex);
+    for (const struct sqlite_connection *one = db->pool; one; one = one->next)
+        ret_usage->idle++;
+    ret_usage->busy = (unsigned)db->readers - ret_usage->idle;
+    pthread_mutex_unlock(&db->pool_mutex);
+}
+
 void sqlite_pool_close(struct metadata_sqlite *db)
 {
     while (db->pool) {

@@ -105,7 +105,7 @@ enum err_code sqlite_check_schema(sqlite3 *db, struct err *err)
     int result = sqlite3_errcode(db) & 0xff;
     if (len < 0 && result != SQLITE_OK && result != SQLITE_DONE)
         return schema_failed(db, result, "check schema", err);
-    if (len != SQLITE_SECRET_BYTES)
+    if (len != METADATA_SECRET_BYTES)
         return err_set_internal(err, ERR_CONFIG, 0, "check schema",
                                 "DATA_DIR/" SQLITE_FILE " has lost its secret: restore it from a "
                                 "backup.");
@@ -157,7 +157,7 @@ static enum err_code init_failed(struct err *err, int os_errno, const char *oper
 
 static enum err_code write_secret(sqlite3 *db, const struct clock *clock, struct err *err)
 {
-    unsigned char secret[SQLITE_SECRET_BYTES];
+    unsigned char secret[METADATA_SECRET_BYTES];
     sqlite3_stmt *statement = NULL;
     clock_random(clock, secret, sizeof secret);
     int result =

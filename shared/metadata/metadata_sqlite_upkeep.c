@@ -5,93 +5,41 @@
 
 #include "metadata/metadata_sqlite.h"
 
-#define PAGE_ROWS 64    /* rows read at once; the callback runs without a connection */
 #define PURGE_ROWS 1000 /* rows removed in one transaction */
 
 /* ---- rows in pages ---- */
 
-struct page_args {
-    enum sqlite_sql sql; /* SQL_FILE_DELETED or SQL_FILE_SCAN */
-    int limit;
-    int count;
-    char after_id[ID_SIZE];
-    int64_t after_ms; /* updated_ms, for SQL_FILE_DELETED */
-    struct file files[PAGE_ROWS];
-};
-
-static void bind_page(sqlite3_stmt *statement, const struct page_args *page)
+static void bind_page(sqlite3_stmt *statement, const struct file_rows *rows)
 {
     int at = 1;
-    if (page->sql == SQL_FILE_DELETED)
-        sqlite3_bind_int64(statement, at++, page->after_ms);
-    sqlite_bind_text(statement, at++, page->after_id);
-    sqlite3_bind_int(statement, at, page->limit);
+    if (rows->is_deleted)
+        sqlite3_bind_int64(statement, at++, rows->after_ms);
+    sqlite_bind_text(statement, at++, rows->after_id);
+    sqlite3_bind_int(statement, at, rows->limit);
 }
 
 static enum err_code read_page(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    struct page_args *page = args;
+    struct file_rows *rows = args;
     sqlite3_stmt *statement = NULL;
-    enum err_code code = sqlite_statement(connection, page->sql, &statement, err);
+    enum err_code code = sqlite_statement(
+        connection, rows->is_deleted ? SQL_FILE_DELETED : SQL_FILE_SCAN, &statement, err);
     if (code != ERR_OK)
         return code;
     int result = SQLITE_OK;
-    bind_page(statement, page);
-    page->count = 0;
+    bind_page(statement, rows);
+    rows->count = 0;
     while (code == ERR_OK && (result = sqlite3_step(statement)) == SQLITE_ROW)
-        code = sqlite_row_file(statement, &page->files[page->count++], err);
+        code = sqlite_row_file(statement, &rows->files[rows->count++], err);
     if (code == ERR_OK && result != SQLITE_DONE)
         code = sqlite_failed(connection, result, "read rows", err);
     sqlite3_reset(statement);
     return code;
 }
 
-struct row_reading {
-    enum sqlite_sql sql;
-    int64_t limit; /* rows */
-    file_callback *callback;
-    void *context;
-};
-
-static enum err_code for_each_row(struct metadata_sqlite *db, const struct row_reading *reading,
-                                  struct err *err)
+static enum err_code read_rows(void *state, struct file_rows *rows, struct err *err)
 {
-    int64_t limit = reading->limit;
-    struct page_args *page = calloc(1, sizeof *page);
-    if (!page)
-        return err_set_internal(err, ERR_NO_MEMORY, 0, "read rows", "Out of memory.");
-    page->sql = reading->sql;
-    page->after_ms = INT64_MIN;
-    enum err_code code = ERR_OK;
-    bool more = true;
-    while (code == ERR_OK && more && limit > 0) {
-        page->limit = limit < PAGE_ROWS ? (int)limit : PAGE_ROWS;
-        code = sqlite_read(db, read_page, page, err);
-        more = page->count == PAGE_ROWS;
-        limit -= page->count;
-        for (int i = 0; code == ERR_OK && i < page->count; i++)
-            code = reading->callback(reading->context, &page->files[i], err);
-        if (page->count > 0) {
-            const struct file *last = &page->files[page->count - 1];
-            memcpy(page->after_id, last->id, sizeof page->after_id);
-            page->after_ms = last->updated_ms;
-        }
-    }
-    free(page);
-    return code;
-}
-
-static enum err_code list_deleted(void *state, int limit, file_callback *callback, void *context,
-                                  struct err *err)
-{
-    const struct row_reading reading = {SQL_FILE_DELETED, limit, callback, context};
-    return for_each_row(state, &reading, err);
-}
-
-static enum err_code scan(void *state, file_callback *callback, void *context, struct err *err)
-{
-    const struct row_reading reading = {SQL_FILE_SCAN, INT64_MAX, callback, context};
-    return for_each_row(state, &reading, err);
+    return sqlite_read(state, read_page, rows, err);
 }
 
 /* ---- small changes ---- */
@@ -245,8 +193,8 @@ static enum err_code read_secret(struct sqlite_connection *connection, void *arg
     if (code != ERR_OK)
         return code;
     int result = sqlite3_step(statement);
-    if (result == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == SQLITE_SECRET_BYTES)
-        memcpy(args, sqlite3_column_blob(statement, 0), SQLITE_SECRET_BYTES);
+    if (result == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == METADATA_SECRET_BYTES)
+        memcpy(args, sqlite3_column_blob(statement, 0), METADATA_SECRET_BYTES);
     else if (result == SQLITE_ROW || result == SQLITE_DONE)
         code = err_set_internal(err, ERR_INTERNAL, 0, "secret", "The secret is missing.");
     else
@@ -262,7 +210,7 @@ static enum err_code secret(void *state, unsigned char ret_secret[32], struct er
 
 static enum err_code probe(struct sqlite_connection *connection, void *args, struct err *err)
 {
-    unsigned char secret[SQLITE_SECRET_BYTES];
+    unsigned char secret[METADATA_SECRET_BYTES];
     enum err_code code = read_secret(connection, secret, err);
     explicit_bzero(secret, sizeof secret);
     /* A file system mounted read-only is found without writing. */
@@ -360,10 +308,9 @@ static enum err_code check(void *state, bool repair, struct err *err)
 }
 
 const struct metadata_upkeep sqlite_upkeep = {
-    .list_deleted = list_deleted,
+    .read_rows = read_rows,
     .mark_expired = mark_expired,
     .keys_known = keys_known,
-    .scan = scan,
     .set_status = set_status,
     .purge_requests = purge_requests,
     .lease = lease,

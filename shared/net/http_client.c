@@ -19,6 +19,7 @@ struct http_client {
     pthread_mutex_t lock;
     struct http_connection *idle; /* the last used first */
     size_t idle_count;
+    size_t busy_count;
 };
 
 static CURLcode global_code;
@@ -78,6 +79,21 @@ const struct http_client_options *http_client_settings(const struct http_client 
     return &client->options;
 }
 
+void http_client_usage(struct http_client *client, struct pool_usage *ret_usage)
+{
+    pthread_mutex_lock(&client->lock);
+    ret_usage->busy = (unsigned)client->busy_count;
+    ret_usage->idle = (unsigned)client->idle_count;
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void count_busy(struct http_client *client, bool begins)
+{
+    pthread_mutex_lock(&client->lock);
+    client->busy_count += begins ? 1 : (size_t)-1;
+    pthread_mutex_unlock(&client->lock);
+}
+
 static struct http_connection *take_idle(struct http_client *client)
 {
     pthread_mutex_lock(&client->lock);
@@ -94,13 +110,11 @@ static struct http_connection *take_idle(struct http_client *client)
 struct http_connection *http_client_take(struct http_client *client, struct err *err)
 {
     struct http_connection *connection = NULL;
-    while ((connection = take_idle(client))) {
-        if (http_connection_is_quiet(connection))
-            return connection;
+    while ((connection = take_idle(client)) && !http_connection_is_quiet(connection))
         http_connection_close(connection);
-    }
-    if (http_connection_open(&connection, &client->options, err) != ERR_OK)
+    if (!connection && http_connection_open(&connection, &client->options, err) != ERR_OK)
         return NULL;
+    count_busy(client, true);
     return connection;
 }
 
@@ -121,6 +135,7 @@ void http_client_give(struct http_client *client, struct http_connection *connec
 {
     struct http_connection *stale = connection;
     connection->next = NULL;
+    count_busy(client, false);
     if (reusable) {
         connection->idle_since_ns = clock_steady_ns(client->options.clock);
         pthread_mutex_lock(&client->lock);
@@ -232,5 +247,6 @@ enum err_code http_exchange(struct http_client *client, const struct http_reques
     const int64_t deadline_ns =
         clock_steady_ns(client->options.clock) + request->deadline_ms * HTTP_NS_PER_MS;
     reply->body.max = request->max_body;
+    reply->sends = 0;
     return http_client_attempts(client, &attempts, deadline_ns, err);
 }

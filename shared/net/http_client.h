@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/pool_usage.h"
 #include "base/source.h"
 #include "base/str.h"
 
@@ -31,6 +32,7 @@ struct http_client_options {
     int64_t connect_ms;        /* to connect, TLS included */
     int64_t stall_ms;          /* without a byte in either direction */
     const char *ca_file;       /* PEM; "" or NULL: the system's */
+    const char *unix_socket;   /* where the server listens, instead of the URL's host; or NULL */
     size_t idle_connections;   /* kept open at most */
     /* Told of each repeated attempt, on the exchange's thread; may be NULL. */
     void (*retried)(void *context);
@@ -42,6 +44,8 @@ enum err_code http_client_open(struct http_client **ret_client,
                                const struct http_client_options *options, struct err *err)
     ERR_MUST_CHECK;
 void http_client_close(struct http_client *client);
+/* Connections that serve an exchange, and those kept open for the next one; not `driver`. */
+void http_client_usage(struct http_client *client, struct pool_usage *ret_usage);
 
 struct http_request {
     const char *method;    /* "GET" */
@@ -59,6 +63,8 @@ struct http_request {
 /* Borrowed buffers of an answer. */
 struct http_reply {
     int status;
+    unsigned sends;     /* how often the request began to leave: more than once, a server may have
+                         * acted on each */
     struct buf headers; /* "Name: value\r\n" each, as they came */
     struct buf body;
 };

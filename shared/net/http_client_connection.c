@@ -94,9 +94,18 @@ static void set_pointer(struct settings *settings, CURLoption option, const void
 }
 
 #define UPLOAD_BUFFER_SIZE (64L * 1024) /* a larger one is no faster */
+#define SHORT_REPLY (64 * 1024)         /* bytes, for which a small buffer does */
+#define SHORT_REPLY_BUFFER_SIZE (16L * 1024)
 
-static void set_network(struct settings *settings, const struct http_client_options *options)
+static long buffer_size(const struct http_connection *connection)
 {
+    bool is_short = connection->whole && connection->reply->body.max <= SHORT_REPLY;
+    return is_short ? SHORT_REPLY_BUFFER_SIZE : HTTP_BUFFER_SIZE;
+}
+
+static void set_network(struct settings *settings, const struct http_connection *connection)
+{
+    const struct http_client_options *options = connection->options;
     static const struct {
         CURLoption option;
         long value;
@@ -107,7 +116,6 @@ static void set_network(struct settings *settings, const struct http_client_opti
         {CURLOPT_TCP_NODELAY, 1},
         /* Else a look-up that hangs is waited for when its exchange is long given up. */
         {CURLOPT_QUICK_EXIT, 1},
-        {CURLOPT_BUFFERSIZE, HTTP_BUFFER_SIZE},
         {CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_SIZE},
         {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
         /* The path is signed as it stands. */
@@ -115,12 +123,15 @@ static void set_network(struct settings *settings, const struct http_client_opti
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         set_number(settings, numbers[i].option, numbers[i].value);
+    set_number(settings, CURLOPT_BUFFERSIZE, buffer_size(connection));
     set_number(settings, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_ms);
     set_pointer(settings, CURLOPT_PROTOCOLS_STR, "http,https");
     /* Neither one of the environment. */
     set_pointer(settings, CURLOPT_PROXY, "");
     set_pointer(settings, CURLOPT_NOPROXY, "*");
     set_pointer(settings, CURLOPT_USERAGENT, "coffer/" COFFER_VERSION);
+    if (options->unix_socket)
+        set_pointer(settings, CURLOPT_UNIX_SOCKET_PATH, options->unix_socket);
     if (options->ca_file && options->ca_file[0] != '\0') {
         set_pointer(settings, CURLOPT_CAINFO, options->ca_file);
         set_pointer(settings, CURLOPT_CAPATH, NULL);
@@ -210,7 +221,7 @@ enum err_code http_connection_start(struct http_connection *connection,
     connection->request = request;
     connection->reply = reply;
     connection->whole = whole;
-    set_network(&settings, connection->options);
+    set_network(&settings, connection);
     set_callbacks(&settings, connection);
     set_request(&settings, connection);
     if (settings.code != CURLE_OK)

@@ -62,6 +62,7 @@ enum err_code http_stream_open(struct http_client *client, const struct http_req
     stream->client = client;
     stream->request = request;
     stream->reply = reply;
+    reply->sends = 0;
     const int64_t deadline_ns = now_ns(stream) + request->deadline_ms * HTTP_NS_PER_MS;
     const struct http_attempts attempts = {request, reply, open_once, stream};
     enum err_code code = http_client_attempts(client, &attempts, deadline_ns, err);

@@ -55,6 +55,8 @@ int http_on_send(void *context, char *remote, char *local, int remote_port, int 
             options->retried(options->context);
     }
     connection->sends++;
+    if (connection->reply)
+        connection->reply->sends++;
     connection->moved_ns = now_ns(connection);
     return CURL_PREREQFUNC_OK;
 }

@@ -4,6 +4,7 @@
 void http_reply_init(struct http_reply *reply)
 {
     reply->status = 0;
+    reply->sends = 0;
     buf_init(&reply->headers, HTTP_HEAD_MAX);
     buf_init(&reply->body, 0);
 }

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bounds.h"
 #include "observe/metrics_process.h"
 #include "observe/metrics_table.h"
 
@@ -67,13 +68,29 @@ static bool is_ours(int fd, const struct metrics_layout *layout)
            header.layout_hash == layout->hash && header.file_size == layout->file_size;
 }
 
-/* Gives every page of the file its memory now: later the lack of it would be a SIGBUS. */
-static int allocate(int fd, size_t size)
+/* Gives the pages of a piece of the file their memory now: later the lack of it would be a SIGBUS. */
+static int allocate(int fd, size_t at, size_t size)
 {
     int reason;
     do
-        reason = posix_fallocate(fd, 0, (off_t)size);
+        reason = posix_fallocate(fd, (off_t)at, (off_t)size);
     while (reason == EINTR);
+    return reason;
+}
+
+static size_t slot_at(const struct metrics_layout *layout, unsigned index)
+{
+    return sizeof(struct metrics_header) + index * layout->slot_size;
+}
+
+/* The heads of all slots, which everybody reads; a slot's cells get theirs when it is taken. */
+static int allocate_heads(int fd, const struct metrics_layout *layout)
+{
+    int reason = ftruncate(fd, (off_t)layout->file_size) == 0 ? 0 : errno;
+    if (reason == 0)
+        reason = allocate(fd, 0, sizeof(struct metrics_header));
+    for (unsigned i = 0; reason == 0 && i < layout->slot_count; i++)
+        reason = allocate(fd, slot_at(layout, i), sizeof(struct metrics_slot));
     return reason;
 }
 
@@ -81,7 +98,7 @@ static int fill_new_file(int fd, const struct metrics_layout *layout)
 {
     struct metrics_header header = {.layout_hash = layout->hash, .file_size = layout->file_size};
     memcpy(header.magic, MAGIC, sizeof header.magic);
-    int reason = allocate(fd, layout->file_size);
+    int reason = allocate_heads(fd, layout);
     if (reason)
         return reason;
     errno = EIO; /* in case of a short write */
@@ -116,7 +133,7 @@ static enum err_code open_file(int *ret_fd, const char *path, const struct metri
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && errno != ENOENT && errno != ELOOP && errno != ENXIO)
         return fail(err, errno, "open", path);
-    if (fd >= 0 && is_ours(fd, layout) && allocate(fd, layout->file_size) == 0) {
+    if (fd >= 0 && is_ours(fd, layout)) {
         *ret_fd = fd;
         return ERR_OK;
     }
@@ -125,17 +142,11 @@ static enum err_code open_file(int *ret_fd, const char *path, const struct metri
     return make_file(ret_fd, path, layout, err);
 }
 
-static enum err_code map_file(struct metrics *metrics, const char *path, struct err *err)
+static enum err_code map_file(struct metrics *metrics, int fd, const char *path, struct err *err)
 {
-    int fd = -1;
-    enum err_code code = open_file(&fd, path, &metrics->layout, err);
-    if (code != ERR_OK)
-        return code;
     void *map = mmap(NULL, metrics->layout.file_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int reason = errno;
-    close(fd);
     if (map == MAP_FAILED)
-        return fail(err, reason, "mmap", path);
+        return fail(err, errno, "mmap", path);
     metrics->map = map;
     return ERR_OK;
 }
@@ -144,8 +155,7 @@ static enum err_code map_file(struct metrics *metrics, const char *path, struct 
 
 struct metrics_slot *metrics_slot_at(const struct metrics *metrics, unsigned index)
 {
-    size_t at = sizeof(struct metrics_header) + index * metrics->layout.slot_size;
-    return (struct metrics_slot *)(void *)(metrics->map + at);
+    return (struct metrics_slot *)(void *)(metrics->map + slot_at(&metrics->layout, index));
 }
 
 bool metrics_slot_was_used(struct metrics_slot *slot)
@@ -186,11 +196,12 @@ static void prepare(const struct metrics *metrics, struct metrics_slot *slot, co
                     uint64_t start_ms)
 {
     for (size_t i = 0; i < METRIC_COUNT; i++) {
-        if (metric_rows[i].type != METRIC_GAUGE)
+        if (metric_rows[i].type != METRIC_GAUGE || metrics->layout.offset[i] == METRIC_ABSENT)
             continue;
         for (size_t series = 0; series < metric_series_count(&metric_rows[i]); series++)
             atomic_store(&slot->cells[metrics->layout.offset[i] + series], 0);
     }
+    exemplars_clear_unfinished(&metrics->layout, slot);
     set_program(slot, program);
     atomic_store(&slot->cpu_base_us, atomic_load(&slot->cpu_total_us));
     atomic_store(&slot->start_ms, start_ms);
@@ -208,54 +219,106 @@ static bool slot_suits(struct metrics_slot *slot, enum slot_choice choice, const
     return choice == SLOT_ANY || name[0] == '\0';
 }
 
-static bool take_slot(struct metrics *metrics, const char *program)
+/* The index of a slot that nobody has, and who had it; slot_count: there is none. */
+static unsigned find_free_slot(const struct metrics *metrics, const char *program,
+                               uint64_t *ret_owner)
 {
-    uint64_t identity = process_identity(getpid());
-    uint64_t start_ms = process_start_ms(identity);
     for (int choice = 0; choice < SLOT_CHOICES; choice++) {
-        for (unsigned i = 0; i < METRICS_SLOTS; i++) {
+        for (unsigned i = 0; i < metrics->layout.slot_count; i++) {
             struct metrics_slot *slot = metrics_slot_at(metrics, i);
             uint64_t owner = atomic_load(&slot->owner);
             if (!slot_suits(slot, (enum slot_choice)choice, program) || process_is_alive(owner))
                 continue;
-            prepare(metrics, slot, program, start_ms);
-            /* Can only fail where somebody removed the lock file under us. */
-            if (!atomic_compare_exchange_strong(&slot->owner, &owner, identity))
-                continue;
-            metrics->own = slot;
-            return true;
+            *ret_owner = owner;
+            return i;
         }
     }
-    return false;
+    return metrics->layout.slot_count;
 }
 
-enum err_code metrics_open(struct metrics **ret_metrics, const char *path, const char *program,
-                           struct err *err)
+static enum err_code take_slot(struct metrics *metrics, int fd,
+                               const struct metrics_options *options, struct err *err)
+{
+    const struct metrics_layout *layout = &metrics->layout;
+    uint64_t identity = process_identity(getpid());
+    uint64_t start_ms = process_start_ms(identity);
+    uint64_t owner = 0;
+    struct metrics_slot *slot;
+    do {
+        unsigned index = find_free_slot(metrics, options->program, &owner);
+        if (index == layout->slot_count)
+            return err_set_internal(err, ERR_INTERNAL, 0, "metrics_open",
+                                    "All %u slots of the metrics file are taken.",
+                                    layout->slot_count);
+        int reason = allocate(fd, slot_at(layout, index), layout->slot_size);
+        if (reason)
+            return fail(err, reason, "fallocate", options->path);
+        slot = metrics_slot_at(metrics, index);
+        prepare(metrics, slot, options->program, start_ms);
+        /* Can only fail where somebody removed the lock file under us. */
+    } while (!atomic_compare_exchange_strong(&slot->owner, &owner, identity));
+    metrics->own = slot;
+    return ERR_OK;
+}
+
+static enum err_code open_segment(struct metrics *metrics, const struct metrics_options *options,
+                                  struct err *err)
 {
     int lock = -1;
-    enum err_code code = ERR_OK;
+    int fd = -1;
+    enum err_code code = lock_file(&lock, options->path, err);
+    if (code == ERR_OK)
+        code = open_file(&fd, options->path, &metrics->layout, err);
+    if (code == ERR_OK)
+        code = map_file(metrics, fd, options->path, err);
+    if (code == ERR_OK)
+        code = take_slot(metrics, fd, options, err);
+    if (fd >= 0)
+        close(fd);
+    if (lock >= 0)
+        close(lock);
+    return code;
+}
+
+enum err_code metrics_open(struct metrics **ret_metrics, const struct metrics_options *options,
+                           struct err *err)
+{
     struct metrics *metrics = calloc(1, sizeof *metrics);
     if (!metrics)
         return err_set(err, ERR_NO_MEMORY, "metrics_open", "Out of memory.");
-    metrics_layout_make(&metrics->layout);
-    code = lock_file(&lock, path, err);
-    if (code != ERR_OK)
-        goto out;
-    code = map_file(metrics, path, err);
-    if (code != ERR_OK)
-        goto out;
-    if (!take_slot(metrics, program)) {
+    metrics->clock = options->clock ? options->clock : &clock_system;
+    enum err_code code = ERR_OK;
+    if (!metrics_layout_make(&metrics->layout, options))
         code = err_set_internal(err, ERR_INTERNAL, 0, "metrics_open",
-                                "All %d slots of the metrics file are taken.", METRICS_SLOTS);
-        goto out;
-    }
-    *ret_metrics = metrics;
-    metrics = NULL;
-out:
-    if (lock >= 0)
-        close(lock);
-    metrics_close(metrics);
+                                "The bounds of the durations don't rise, or are too many.");
+    if (code == ERR_OK)
+        code = open_segment(metrics, options, err);
+    if (code == ERR_OK)
+        *ret_metrics = metrics;
+    else
+        metrics_close(metrics);
     return code;
+}
+
+enum err_code metrics_open_configured(struct metrics **ret_metrics, const struct config *config,
+                                      enum metrics_set set, const char *program, struct err *err)
+{
+    char path[CONFIG_TEXT_SIZE + 32];
+    struct bounds bounds = {.count = 0};
+    if (!config->metrics) {
+        *ret_metrics = NULL;
+        return ERR_OK;
+    }
+    if (!bounds_parse(str_of(config->metrics_duration_buckets), &bounds))
+        return err_set(err, ERR_CONFIG, "metrics_open", "METRICS_DURATION_BUCKETS has no bounds.");
+    snprintf(path, sizeof path, "%s/metrics%s", config->runtime_dir,
+             set == METRICS_OF_GATEWAY ? "-gateway" : "");
+    const struct metrics_options options = {.path = path,
+                                            .program = program,
+                                            .set = set,
+                                            .duration_bounds = bounds.values,
+                                            .duration_bound_count = bounds.count};
+    return metrics_open(ret_metrics, &options, err);
 }
 
 /* What was used since the last scrape would be lost with the process. */

@@ -4,17 +4,20 @@
  *
  * A family's series are numbered densely: the indices of its labels are the digits, the first
  * label the most significant. A series of a counter or gauge is one cell; of a histogram one cell
- * per bound, one for +Inf (none is cumulative) and one for the sum (the bits of a double).
+ * per bound, one for +Inf (none is cumulative) and one for the sum (the bits of a double). Behind
+ * all cells of a slot stand the exemplars of its durations, one of each bucket.
  */
 #ifndef COFFER_OBSERVE_METRICS_TABLE_H
 #define COFFER_OBSERVE_METRICS_TABLE_H
 
+#include <assert.h>
 #include <stdatomic.h>
 
+#include "base/bounds.h"
 #include "observe/metrics.h"
 
 #define METRIC_LABELS_MAX 3
-#define METRIC_BOUNDS_MAX 32
+#define METRIC_BOUNDS_MAX BOUNDS_MAX
 #define METRIC_PROGRAM_WORDS 4 /* 31 bytes of program name and a NUL */
 #define METRIC_PROGRAM_SIZE (METRIC_PROGRAM_WORDS * sizeof(uint64_t))
 
@@ -35,26 +38,47 @@ struct metric_row {
     enum metric_type type;
     unsigned label_count;
     const struct metric_label *labels[METRIC_LABELS_MAX];
-    const double *bounds; /* rising upper bounds, without +Inf */
+    unsigned sets;        /* METRICS_SET_BIT()s */
+    bool durations;       /* a histogram with the bounds of the options, and exemplars */
+    const double *bounds; /* of another histogram: rising, without +Inf */
     unsigned bound_count;
+};
+
+#define METRICS_SET_BIT(set) (1u << (set))
+
+struct metric_bounds {
+    const double *values;
+    unsigned count;
 };
 
 extern const struct metric_row metric_rows[METRIC_COUNT];
 
 const char *metric_label_value(const struct metric_label *label, unsigned index);
 size_t metric_series_count(const struct metric_row *row);
-size_t metric_cells_per_series(const struct metric_row *row);
 
 /* Where each family's cells begin in a slot, and what the file of this layout looks like. */
 struct metrics_layout {
-    size_t offset[METRIC_COUNT];
-    size_t cells;     /* per slot */
-    size_t slot_size; /* bytes */
+    enum metrics_set set;
+    unsigned slot_count;
+    unsigned duration_bound_count;
+    double duration_bounds[METRIC_BOUNDS_MAX];
+    size_t offset[METRIC_COUNT];          /* METRIC_ABSENT: not of this set */
+    size_t exemplar_offset[METRIC_COUNT]; /* METRIC_ABSENT: none */
+    size_t cells;                         /* per slot */
+    size_t words;                         /* per slot: the cells, then the exemplars */
+    size_t slot_size;                     /* bytes */
     size_t file_size;
     uint64_t hash; /* of everything that gives a cell its meaning */
 };
 
-void metrics_layout_make(struct metrics_layout *layout);
+#define METRIC_ABSENT SIZE_MAX
+#define EXEMPLAR_WORDS 4
+
+/* False when the bounds are none. */
+bool metrics_layout_make(struct metrics_layout *layout, const struct metrics_options *options);
+struct metric_bounds metric_bounds(const struct metrics_layout *layout,
+                                   const struct metric_row *row);
+size_t metric_cells_per_series(const struct metrics_layout *layout, const struct metric_row *row);
 
 struct metrics_header {
     char magic[8];
@@ -63,7 +87,9 @@ struct metrics_header {
     uint64_t reserved[5];
 };
 
-/* Cells belong to the owner; they are never cleared but for gauges. See metrics_segment.c. */
+/* Cells belong to the owner; they are never cleared but for gauges. A slot's memory is only taken
+ * from the file system with the slot: of others nothing but this head may be read. See
+ * metrics_segment.c. */
 struct metrics_slot {
     _Atomic uint64_t owner; /* process that has the slot, 0 = given back or never taken */
     _Atomic uint64_t program[METRIC_PROGRAM_WORDS]; /* its name; first word 0 = none */
@@ -76,6 +102,7 @@ struct metrics_slot {
 struct metrics {
     unsigned char *map;
     struct metrics_slot *own;
+    const struct clock *clock;
     struct metrics_layout layout;
 };
 
@@ -84,5 +111,27 @@ struct metrics_slot *metrics_slot_at(const struct metrics *metrics, unsigned ind
 bool metrics_slot_was_used(struct metrics_slot *slot);
 /* The program's name; "" when the slot has none or is changing hands. */
 void metrics_slot_program(struct metrics_slot *slot, char target[METRIC_PROGRAM_SIZE]);
+
+/* ---- exemplars (metrics_exemplar.c) ---- */
+
+struct exemplar_place {
+    enum metric metric; /* one with exemplars */
+    size_t series;
+    unsigned bucket;
+};
+
+struct exemplar {
+    uint64_t trace_high, trace_low;
+    uint64_t time_ms; /* since 1970, never 0 */
+    double value;
+};
+
+void exemplar_keep(struct metrics *metrics, const struct exemplar_place *place, double value,
+                   const char *trace_id);
+/* False when there is none, or it changes too fast to be read. */
+bool exemplar_read(const struct metrics_layout *layout, struct metrics_slot *slot,
+                   const struct exemplar_place *place, struct exemplar *ret_exemplar);
+/* For a slot whose owner is gone. */
+void exemplars_clear_unfinished(const struct metrics_layout *layout, struct metrics_slot *slot);
 
 #endif

@@ -1,11 +1,14 @@
 #include "observe/report.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/config_table.h"
 #include "base/text.h"
+#include "observe/crash_handler.h"
 #include "observe/report_parts.h"
+#include "observe/stack_names.h"
 
 #define NS_PER_MS 1000000LL
 #define BACKOFF_MIN_MS 1000
@@ -23,10 +26,14 @@ struct report {
     char server_name[256];
     struct sender_lane *lane;
     struct report_storm storm;
+    bool is_watching;
+    atomic_bool wants_crashes; /* to be looked for */
     /* the sender's thread: */
     struct report_limits limits;
     struct backoff backoff;
     struct report_spool spool;
+    struct report_crashes crashes;
+    struct stack_names *names; /* NULL until something is to be named */
     struct buf event;
 };
 
@@ -87,18 +94,35 @@ static void keep(struct report *report, struct str envelope)
         sender_wake(report->options.sender); /* to be told when to look at the spool */
 }
 
-static void finish(struct report *report, const struct pending *pending, struct str json)
+/* NULL when out of memory. */
+static struct stack_names *names(struct report *report)
+{
+    if (!report->names)
+        report->names = stack_names_new(!report->crashes.is_unfinished);
+    return report->names;
+}
+
+static bool resolve(struct report *report, const struct pending *pending,
+                    struct stack_trace *ret_trace)
 {
     const struct report_options *options = &report->options;
+    if (pending->address_count == 0)
+        return false;
+    if (options->resolve)
+        return options->resolve(options->resolve_context, pending->addresses,
+                                pending->address_count, ret_trace);
+    return stack_names_resolve(names(report), pending->addresses, pending->address_count,
+                               ret_trace);
+}
+
+static void finish(struct report *report, const struct pending *pending, struct str json)
+{
     struct stack_trace stack = {.frame_count = 0};
     buf_reset(&report->event);
     buf_append_str(&report->event, json);
     if (pending->is_finished)
         return;
-    bool is_named = options->resolve && pending->address_count > 0 &&
-                    options->resolve(options->resolve_context, pending->addresses,
-                                     pending->address_count, &stack);
-    report_finish_event(is_named ? &stack : NULL, &report->event);
+    report_finish_event(resolve(report, pending, &stack) ? &stack : NULL, &report->event);
 }
 
 static bool prepare(void *context, struct str offered, struct buf *body)
@@ -123,6 +147,75 @@ static bool prepare(void *context, struct str offered, struct buf *body)
     return false;
 }
 
+static void make_id(const struct clock *clock, char target[REPORT_ID_SIZE])
+{
+    unsigned char bytes[16];
+    clock_random(clock, bytes, sizeof bytes);
+    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40); /* UUID version 4 */
+    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
+    text_hex(bytes, sizeof bytes, target);
+}
+
+/* The event's JSON, without what follows the stack when that is not known yet. */
+static void write_event(const struct report *report, const struct report_event *event,
+                        int64_t suppressed, char ret_id[REPORT_ID_SIZE], struct buf *out)
+{
+    const struct report_options *options = &report->options;
+    struct report_source source = {.program = options->program,
+                                   .environment = options->config->environment,
+                                   .server_name = report->server_name,
+                                   .time_ms = event->time_ms,
+                                   .suppressed = suppressed};
+    if (source.time_ms == 0)
+        source.time_ms = clock_wall_ms(options->clock);
+    make_id(options->clock, source.event_id);
+    memcpy(ret_id, source.event_id, sizeof source.event_id);
+    report_write_event(&source, event, out);
+    if (event->stack)
+        report_finish_event(event->stack, out);
+}
+
+/* Into the spool first: what is sent from there is not lost when the program ends meanwhile. */
+static void keep_crash(struct report *report, const struct crash_record *record)
+{
+    struct report_crash_texts texts;
+    struct stack_trace stack;
+    struct report_event event;
+    struct buf envelope;
+    char id[REPORT_ID_SIZE];
+    if (!names(report))
+        return;
+    stack_names_crash(names(report), record, &stack);
+    report_crash_describe(record, &stack, &texts, &event);
+    buf_init(&envelope, REPORT_EVENT_MAX + 1024);
+    buf_reset(&report->event);
+    write_event(report, &event, 0, id, &report->event);
+    report_write_envelope(id, buf_str(&report->event), &envelope);
+    if (envelope.failed || report->event.failed)
+        count(report, METRIC_SENTRY_DROPPED_FAILED, 1);
+    else
+        keep(report, buf_str(&envelope));
+    buf_release(&envelope);
+}
+
+/* Returns when to look again, negative: never. */
+static int64_t take_crashes(struct report *report)
+{
+    int64_t wait_ms = -1;
+    struct crash_record *record = malloc(sizeof *record);
+    if (!record)
+        return -1;
+    report->crashes.dropped = 0;
+    while (report_crashes_take(&report->crashes, record, &wait_ms)) {
+        keep_crash(report, record);
+        report_crashes_finish(&report->crashes);
+    }
+    if (report->crashes.dropped > 0)
+        count(report, METRIC_SENTRY_DROPPED_FAILED, report->crashes.dropped);
+    free(record);
+    return wait_ms;
+}
+
 static bool pull(void *context, bool stopping, struct buf *body, int64_t *ret_wait_ms)
 {
     struct report *report = context;
@@ -133,10 +226,15 @@ static bool pull(void *context, bool stopping, struct buf *body, int64_t *ret_wa
     *ret_wait_ms = -1;
     if (stopping)
         return false;
+    if (atomic_load(&report->wants_crashes))
+        *ret_wait_ms = take_crashes(report);
+    if (*ret_wait_ms < 0)
+        atomic_store(&report->wants_crashes, false);
     if (left_ns <= 0)
         return report_spool_take(&report->spool, body);
-    if (!report_spool_is_empty(&report->spool))
-        *ret_wait_ms = left_ns / NS_PER_MS + 1;
+    int64_t left_ms = left_ns / NS_PER_MS + 1;
+    if ((*ret_wait_ms < 0 || *ret_wait_ms > left_ms) && !report_spool_is_empty(&report->spool))
+        *ret_wait_ms = left_ms;
     return false;
 }
 
@@ -216,12 +314,17 @@ enum err_code report_open(struct report **ret_report, const struct report_option
         report->server_name[0] = '\0';
     pthread_mutex_init(&report->storm.mutex, NULL);
     report_spool_init(&report->spool, options->config);
+    report->crashes.program = options->program;
+    memcpy(report->crashes.folder, report->spool.folder, sizeof report->crashes.folder);
     buf_init(&report->event, REPORT_EVENT_MAX);
     enum err_code code = add_receiver(report, err);
     if (code != ERR_OK) {
         report_close(report);
         return code;
     }
+    /* More than one: maybe it crashes before it gets to report_crashes. */
+    if (report->spool.max_bytes > 0 && report_crashes_waiting(&report->crashes) > 1)
+        take_crashes(report);
     if (!report_spool_is_empty(&report->spool))
         sender_wake(options->sender);
     *ret_report = report;
@@ -232,9 +335,49 @@ void report_close(struct report *report)
 {
     if (!report)
         return;
+    if (report->is_watching) {
+        stack_watch_errors(false);
+        crash_handler_remove();
+    }
     pthread_mutex_destroy(&report->storm.mutex);
+    stack_names_free(report->names);
     buf_release(&report->event);
     free(report);
+}
+
+void report_watch(struct report *report)
+{
+    if (!report)
+        return;
+    const struct crash_options options = {.program = report->options.program,
+                                          .folder = report->spool.folder,
+                                          .metrics = report->options.metrics};
+    report->is_watching = true;
+    stack_watch_errors(true);
+    if (report->spool.max_bytes > 0)
+        crash_handler_install(&options);
+}
+
+void report_crashes(struct report *report)
+{
+    if (!report || report_crashes_waiting(&report->crashes) == 0)
+        return;
+    atomic_store(&report->wants_crashes, true);
+    sender_wake(report->options.sender);
+}
+
+void report_request_begin(struct report *report, const struct trace *trace, const char *route)
+{
+    if (!report)
+        return;
+    report_trail_begin();
+    crash_request_begin(trace, route);
+}
+
+void report_request_end(struct report *report)
+{
+    if (report)
+        crash_request_end();
 }
 
 /* ---- on the thread that failed ---- */
@@ -246,39 +389,29 @@ void report_event_error(struct report_event *event, const struct err *err)
     event->operation = err->operation;
     event->os_errno = err->os_errno;
     event->remote_status = err->remote_status;
+    event->error_stack = err->stack;
 }
 
-static void make_id(const struct clock *clock, char target[REPORT_ID_SIZE])
+static void copy_addresses(const struct report_event *event, struct pending *pending)
 {
-    unsigned char bytes[16];
-    clock_random(clock, bytes, sizeof bytes);
-    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40); /* UUID version 4 */
-    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
-    text_hex(bytes, sizeof bytes, target);
+    if (!event->addresses) {
+        pending->address_count = stack_of_error(event->error_stack, pending->addresses);
+        return;
+    }
+    pending->address_count =
+        event->address_count < STACK_DEPTH ? event->address_count : STACK_DEPTH;
+    for (size_t i = 0; i < pending->address_count; i++)
+        pending->addresses[i] = event->addresses[i];
 }
 
 static void make_pending(const struct report *report, const struct report_event *event,
                          int64_t suppressed, struct buf *out)
 {
-    const struct report_options *options = &report->options;
-    struct report_source source = {.program = options->program,
-                                   .environment = options->config->environment,
-                                   .server_name = report->server_name,
-                                   .time_ms = event->time_ms,
-                                   .suppressed = suppressed};
     struct pending pending = {.is_finished = event->stack != NULL};
     struct buf json;
-    if (source.time_ms == 0)
-        source.time_ms = clock_wall_ms(options->clock);
-    make_id(options->clock, source.event_id);
-    memcpy(pending.event_id, source.event_id, sizeof pending.event_id);
-    pending.address_count = event->address_count < STACK_DEPTH ? event->address_count : STACK_DEPTH;
-    for (size_t i = 0; i < pending.address_count; i++)
-        pending.addresses[i] = event->addresses[i];
+    copy_addresses(event, &pending);
     buf_init(&json, REPORT_EVENT_MAX);
-    report_write_event(&source, event, &json);
-    if (event->stack)
-        report_finish_event(event->stack, &json);
+    write_event(report, event, suppressed, pending.event_id, &json);
     buf_append(out, &pending, sizeof pending);
     buf_append_str(out, buf_str(&json));
     out->failed = out->failed || json.failed;

@@ -14,6 +14,9 @@
  * A report holds no credentials, cookies, queries, bodies or names of files: of a request only
  * method, route, path (where that has no name in it) and user agent.
  *
+ * Reports of errors have the stack of the code that made the error (stack.h). A crash is recorded
+ * on disk by the process that dies (crash_handler.h) and reported by the program's next start.
+ *
  * Every function takes a NULL `report` (no SENTRY_DSN) and does nothing then. Thread-safe.
  */
 #ifndef COFFER_OBSERVE_REPORT_H
@@ -46,7 +49,7 @@ struct report_options {
     const struct clock *clock;
     struct metrics *metrics; /* or NULL */
     struct sender *sender;   /* closed before the report is */
-    report_resolve *resolve; /* or NULL: reports of addresses have no frames */
+    report_resolve *resolve; /* or NULL: names are looked up in this process (stack_names.h) */
     void *resolve_context;
 };
 
@@ -56,6 +59,13 @@ enum err_code report_open(struct report **ret_report, const struct report_option
                           struct err *err) ERR_MUST_CHECK;
 /* After sender_close, which sends or keeps what is left. */
 void report_close(struct report *report);
+
+/* From now on errors have stacks and crashes are recorded. Before other threads start; report_close
+ * ends it. */
+void report_watch(struct report *report);
+/* Has crashes of earlier processes of this program reported. When the drivers are open, so that
+ * their code has names. */
+void report_crashes(struct report *report);
 
 enum report_level { REPORT_ERROR, REPORT_FATAL };
 
@@ -69,7 +79,10 @@ struct report_event {
     const char *operation; /* what was tried */
     int os_errno;
     int remote_status;
-    int64_t time_ms; /* since 1970; 0: now */
+    int64_t time_ms;     /* since 1970; 0: now */
+    int signal;          /* 0: none */
+    int signal_code;     /* si_code */
+    const char *release; /* NULL: this one */
     const struct trace *trace;
     struct str method;
     const char *route; /* the template */
@@ -77,12 +90,13 @@ struct report_event {
     struct str user_agent;
     int status;                 /* of the answer, 0: none */
     bool has_trail;             /* with what this thread left by report_crumb_add */
+    unsigned error_stack;       /* of struct err: instead of addresses */
     const uintptr_t *addresses; /* of the failing code, the innermost first, at most STACK_DEPTH */
     size_t address_count;
     const struct stack_trace *stack; /* instead of addresses: named already */
 };
 
-/* Fills type, value, operation, os_errno and remote_status. `err` is borrowed as above. */
+/* Fills type, value, operation, os_errno, remote_status and error_stack. `err` is borrowed as above. */
 void report_event_error(struct report_event *event, const struct err *err);
 /* Makes the report and gives it to the sender. */
 void report_send(struct report *report, const struct report_event *event);
@@ -102,7 +116,12 @@ struct report_crumb {
     int64_t duration_ns;
 };
 
-/* The trail belongs to the thread: begun anew with each request, the last REPORT_TRAIL_MAX stay. */
+/* This thread serves a request from now on until report_request_end; what is given is borrowed till
+ * then. A crash names it. Its trail begins anew. */
+void report_request_begin(struct report *report, const struct trace *trace, const char *route);
+void report_request_end(struct report *report);
+
+/* The trail belongs to the thread: the last REPORT_TRAIL_MAX stay. */
 void report_trail_begin(void);
 void report_crumb_add(const struct report_crumb *crumb);
 /* The names for METRIC_STORAGE_OPERATIONS or METRIC_METADATA_OPERATIONS and its labels. */

@@ -43,7 +43,9 @@ static void write_head(const struct report_source *source, const struct report_e
     snprintf(text, sizeof text, CLIENT_NAME ".%.48s", source->program);
     jsonw_string(out, "logger", str_of(text));
     write_text(out, "server_name", source->server_name);
-    jsonw_string(out, "release", STR(CLIENT_NAME "@" COFFER_VERSION));
+    snprintf(text, sizeof text, CLIENT_NAME "@%.64s",
+             has(event->release) ? event->release : COFFER_VERSION);
+    jsonw_string(out, "release", str_of(text));
     write_text(out, "environment", source->environment);
     write_text(out, "transaction", event->route);
     write_client(out);
@@ -138,6 +140,23 @@ static void write_extra(const struct report_source *source, const struct report_
     jsonw_end_object(out);
 }
 
+static void write_mechanism(const struct report_event *event, struct buf *out)
+{
+    jsonw_begin_object(out, "mechanism");
+    write_text(out, "type", has(event->mechanism) ? event->mechanism : "generic");
+    jsonw_bool(out, "handled", !event->is_unhandled);
+    if (event->signal > 0) {
+        jsonw_begin_object(out, "meta");
+        jsonw_begin_object(out, "signal");
+        jsonw_int(out, "number", event->signal);
+        jsonw_int(out, "code", event->signal_code);
+        write_text(out, "name", event->type);
+        jsonw_end_object(out);
+        jsonw_end_object(out);
+    }
+    jsonw_end_object(out);
+}
+
 static void write_exception(const struct report_event *event, struct buf *out)
 {
     struct buf value;
@@ -148,10 +167,7 @@ static void write_exception(const struct report_event *event, struct buf *out)
     jsonw_begin_object(out, NULL);
     write_text(out, "type", has(event->type) ? event->type : "unknown");
     jsonw_string(out, "value", buf_str(&value));
-    jsonw_begin_object(out, "mechanism");
-    write_text(out, "type", has(event->mechanism) ? event->mechanism : "generic");
-    jsonw_bool(out, "handled", !event->is_unhandled);
-    jsonw_end_object(out);
+    write_mechanism(event, out);
     buf_release(&value);
 }
 

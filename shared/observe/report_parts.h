@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "base/dsn.h"
+#include "observe/crash_record.h"
 #include "observe/report.h"
 
 #define REPORT_EVENT_MAX (256 * 1024) /* bytes; trackers take 1 MB */
@@ -96,6 +97,39 @@ bool report_spool_put(const struct report_spool *spool, const struct clock *cloc
 bool report_spool_take(struct report_spool *spool, struct buf *body);
 /* Ends the holding, and the file when `is_done`. */
 void report_spool_release(struct report_spool *spool, bool is_done);
+
+/* ---- crashes (report_crash.c) ---- */
+
+/* Records of crashes (crash_handler.h) stand in the spool's folder. The next start of the program
+ * takes them one by one, at most one in some seconds, so that one that crashes at each start does
+ * not flood the tracker. What can't be read is removed. */
+struct report_crashes {
+    char folder[CONFIG_TEXT_SIZE + 16];
+    const char *program; /* static text */
+    char taken[160];     /* the record that was taken */
+    unsigned dropped;    /* records that were no good, since it was set to 0 */
+    bool is_unfinished;  /* one was taken and not finished: naming it may be what crashes */
+};
+
+unsigned report_crashes_waiting(const struct report_crashes *crashes);
+/* True with the next one; else the time after which to ask again, negative: there are none. */
+bool report_crashes_take(struct report_crashes *crashes, struct crash_record *ret_record,
+                         int64_t *ret_wait_ms);
+/* The one that was taken is reported. */
+void report_crashes_finish(struct report_crashes *crashes);
+
+#define REPORT_CRASH_TEXT_SIZE 128
+#define REPORT_CRASH_PLACE_SIZE 128
+
+struct report_crash_texts {
+    char type[24];
+    char value[REPORT_CRASH_TEXT_SIZE];
+    char place[REPORT_CRASH_PLACE_SIZE];
+};
+
+/* *ret_event borrows from all the others. */
+void report_crash_describe(const struct crash_record *record, const struct stack_trace *stack,
+                           struct report_crash_texts *texts, struct report_event *ret_event);
 
 /* ---- the trail (report_trail.c) ---- */
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/condition.h"
+#include "base/signal_stack.h"
 
 #define NS_PER_MS 1000000LL
 #define THREAD_STACK (512 * 1024) /* TLS and symbols want some */
@@ -215,6 +216,7 @@ static void sleep_until_due(struct sender *sender)
 static void *run(void *argument)
 {
     struct sender *sender = argument;
+    signal_stack_take();
     pthread_mutex_lock(&sender->mutex);
     for (;;) {
         if (take_turns(sender))

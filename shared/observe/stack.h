@@ -1,6 +1,13 @@
 /*
  * Where in the code something happened: frames of a stack, and the images (program, libraries)
  * their addresses lie in.
+ *
+ * Of errors the stack is kept where they are made (err_set), as addresses only, in a ring that all
+ * threads share: an error often goes to another thread before it is reported. What is not reported
+ * soon is overwritten. Nothing is kept before stack_watch_errors, and nothing is allocated.
+ *
+ * Unwinding is libgcc's (docs/decisions): it needs no frame pointers, sees through libraries, and
+ * takes no lock (glibc's _dl_find_object).
  */
 #ifndef COFFER_OBSERVE_STACK_H
 #define COFFER_OBSERVE_STACK_H
@@ -32,5 +39,16 @@ struct stack_trace {
     const struct stack_image *images;
     size_t image_count;
 };
+
+/* The calling thread's stack: return addresses, the innermost first, from the one that equals
+ * `from` on. Returns their number, 0 when there is no such. Async-signal-safe once it was called. */
+size_t stack_walk(uintptr_t from, uintptr_t addresses[STACK_DEPTH]);
+
+/* From now on errors have their stack (err_watch). Process-wide; before other threads run, or when
+ * they have ended. */
+void stack_watch_errors(bool is_on);
+/* The stack of an error by its err->stack; its depth, 0 when it is not there (any more). Any
+ * thread. */
+size_t stack_of_error(unsigned stack, uintptr_t addresses[STACK_DEPTH]);
 
 #endif

@@ -1,6 +1,9 @@
 #include "observe/trace.h"
 
+#include <inttypes.h>
+
 #include "base/text.h"
+#include "base/trace_context.h"
 
 #define TRACE_BYTES 16
 #define SPAN_BYTES 8
@@ -74,18 +77,35 @@ static void set_id(char *target, unsigned char *random, size_t len)
     text_hex(random, len, target);
 }
 
+bool trace_read(struct str traceparent, struct trace_caller *ret_caller)
+{
+    unsigned char flags = 0;
+    if (!traceparent_is_valid(traceparent) ||
+        !text_unhex(slice(traceparent, 53, 2), &flags, sizeof flags))
+        return false;
+    set_text(ret_caller->trace_id, slice(traceparent, 3, 32));
+    set_text(ret_caller->span_id, slice(traceparent, 36, 16));
+    ret_caller->flags = flags & 1; /* §3.2.2.5: what this version doesn't know is sent as zero */
+    return true;
+}
+
+void trace_gateway_span(const char span_id[17], char target[17])
+{
+    uint64_t span = trace_context_span(trace_context_read_span(span_id), 0);
+    snprintf(target, 17, "%016" PRIx64, span);
+}
+
 void trace_start(struct trace *trace, const struct clock *clock, struct str request_id,
                  struct str traceparent)
 {
+    struct trace_caller caller;
     unsigned char random[SPAN_BYTES + 2 * TRACE_BYTES]; /* one system call for all three */
     clock_random(clock, random, sizeof random);
     set_id(trace->span_id, random, SPAN_BYTES);
-    if (traceparent_is_valid(traceparent)) {
-        unsigned char flags = 0;
-        (void)text_unhex(slice(traceparent, 53, 2), &flags, 1);
-        set_text(trace->trace_id, slice(traceparent, 3, 32));
-        set_text(trace->parent_id, slice(traceparent, 36, 16));
-        trace->flags = flags & 1; /* §3.2.2.5: what this version doesn't know is sent as zero */
+    if (trace_read(traceparent, &caller)) {
+        set_text(trace->trace_id, str_of(caller.trace_id));
+        set_text(trace->parent_id, str_of(caller.span_id));
+        trace->flags = caller.flags;
     } else {
         set_id(trace->trace_id, random + SPAN_BYTES, TRACE_BYTES);
         trace->parent_id[0] = '\0';

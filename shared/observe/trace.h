@@ -23,6 +23,17 @@ struct trace {
  * id when it matches [A-Za-z0-9._-]{1,64}, else makes one (32 hex digits). */
 void trace_start(struct trace *trace, const struct clock *clock, struct str request_id,
                  struct str traceparent);
+/* What a traceparent says. */
+struct trace_caller {
+    char trace_id[33];
+    char span_id[17];
+    unsigned char flags; /* 01 = sampled; nothing else is known */
+};
+/* False when it is not well-formed. */
+bool trace_read(struct str traceparent, struct trace_caller *ret_caller);
+/* The span of the gateway in front of a program, from the program's (the one its answer's traceparent
+ * names): the program calls it its parent, the gateway's log reader sends it. */
+void trace_gateway_span(const char span_id[17], char target[17]);
 /* "00-<trace>-<span>-<flags>" with a NUL. */
 void trace_header(const struct trace *trace, char target[TRACEPARENT_LENGTH + 1]);
 

@@ -118,6 +118,15 @@ unsigned storage_capabilities(const struct storage *storage)
     return storage->driver->capabilities;
 }
 
+bool storage_connections(const struct storage *storage, struct pool_usage *ret_usage)
+{
+    if (!storage->driver->connections)
+        return false;
+    storage->driver->connections(storage->state, ret_usage);
+    ret_usage->driver = storage->driver->metric_index;
+    return true;
+}
+
 enum err_code storage_init(const struct config *config, const struct clock *clock, struct err *err)
 {
     const struct storage_driver *driver = NULL;

@@ -25,6 +25,7 @@
 #include "base/config.h"
 #include "base/errors.h"
 #include "base/limits.h"
+#include "base/pool_usage.h"
 #include "base/str.h"
 
 struct storage;
@@ -168,6 +169,7 @@ struct storage_driver {
     enum err_code (*open)(void **ret_state, const struct storage_options *options, struct err *err);
     void (*close)(void *state);
     enum err_code (*ping)(void *state, struct err *err);
+    void (*connections)(void *state, struct pool_usage *ret_usage); /* NULL: there are none */
     const struct storage_uploads *uploads;
     const struct storage_downloads *downloads;
     const struct storage_objects *objects;
@@ -183,6 +185,8 @@ enum err_code storage_open(struct storage **ret_storage, const struct config *co
 void storage_close(struct storage *storage);
 /* STORAGE_CAN_… bits */
 unsigned storage_capabilities(const struct storage *storage);
+/* Connections to the store; false when the driver has none. */
+bool storage_connections(const struct storage *storage, struct pool_usage *ret_usage);
 
 /* Makes the layout of an empty store (first start): a folder, or a bucket with its policy. ERR_EXISTS
  * when it is there already and whole, ERR_CONFIG when something else is in its place. Only

@@ -191,7 +191,7 @@ static enum err_code fs_copy(void *state, const struct storage_wanted *from, con
 static enum err_code unlink_object(int shard_fd, const char *key, struct err *err)
 {
     crash_point("remove.before_unlink");
-    if (unlinkat(shard_fd, key + FS_SHARD_LENGTH + 1, 0) != 0)
+    if (unlinkat(shard_fd, key + STORAGE_SHARD_LENGTH + 1, 0) != 0)
         return errno == ENOENT ? err_set_internal(err, ERR_NOT_FOUND, ENOENT, "unlink",
                                                   "There is no such object.")
                                : fs_failed(err, errno, "unlink");
@@ -204,7 +204,7 @@ static enum err_code unlink_object(int shard_fd, const char *key, struct err *er
 static enum err_code fs_remove(void *state, const char *key, struct err *err)
 {
     int shard_fd = -1;
-    enum err_code code = fs_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code == ERR_OK)
         code = fs_open_shard(state, key, &shard_fd, err);
     if (code != ERR_OK)
@@ -275,7 +275,7 @@ static enum err_code list_entry(const struct listing *listing, int shard_fd, con
         return ERR_OK;
     }
     int len = snprintf(key, sizeof key, "%s/%s", shard, name);
-    if (len >= (int)sizeof key || fs_check_key(key, &ignored) != ERR_OK)
+    if (len >= (int)sizeof key || storage_check_key(key, &ignored) != ERR_OK)
         return ERR_OK; /* not ours: neither told of nor touched */
     struct storage_stat found = stat_of(&stat);
     return listing->callback(listing->context, key, &found, err);
@@ -311,7 +311,7 @@ static enum err_code fs_list(void *state, storage_list_callback *callback, void 
     struct listing listing = {.fs = state, .callback = callback, .context = context};
     enum err_code code = ERR_OK;
     for (unsigned i = 0; code == ERR_OK && i < FS_SHARDS; i++) {
-        char shard[FS_SHARD_LENGTH + 1];
+        char shard[STORAGE_SHARD_LENGTH + 1];
         int shard_fd = -1;
         snprintf(shard, sizeof shard, "%02x", i & 0xFFu);
         code = fs_open_shard(state, shard, &shard_fd, err);

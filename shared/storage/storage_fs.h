@@ -22,13 +22,12 @@
 #include <sys/types.h>
 
 #include "base/limits.h"
-#include "storage/storage.h"
+#include "storage/storage_drivers.h"
 
 #define FS_DIR_MODE 0750
 #define FS_FILE_MODE 0640
 #define FS_PRIVATE_DIR_MODE 0700
 #define FS_SHARDS 256
-#define FS_SHARD_LENGTH 2
 #define FS_OBJECTS "objects"
 #define FS_MARKER "coffer-format"
 #define FS_MARKER_TEMP "coffer-format.new"
@@ -75,8 +74,6 @@ enum err_code fs_failed(struct err *err, int os_errno, const char *operation);
 #define fs_failed(err, os_errno, operation) \
     ((void)(fs_failed)(err, os_errno, operation), ERR_STORAGE_UNAVAILABLE)
 #endif
-/* "<xx>/<rest>" in the grammar of storage.h; `rest` does not start with a dot. ERR_INTERNAL. */
-enum err_code fs_check_key(const char *key, struct err *err) ERR_MUST_CHECK;
 /* The store at DATA_DIR now; the caller ends with fs_root_release. ERR_STORAGE_UNAVAILABLE. */
 enum err_code fs_root_borrow(struct storage_fs *fs, struct fs_root **ret_root, struct err *err)
     ERR_MUST_CHECK;

@@ -111,7 +111,7 @@ static int make_folder(int dir_fd, const char *name, mode_t mode)
 static int make_shards(int objects_fd)
 {
     for (unsigned i = 0; i < FS_SHARDS; i++) {
-        char name[FS_SHARD_LENGTH + 1];
+        char name[STORAGE_SHARD_LENGTH + 1];
         snprintf(name, sizeof name, "%02x", i & 0xFFu);
         int fd = make_folder(objects_fd, name, FS_DIR_MODE);
         if (fd < 0)
@@ -165,7 +165,7 @@ static enum err_code check_whole(int data_fd, struct err *err)
         return config_failed(err, errno, "open folder", FS_OBJECTS);
     enum err_code code = fs_check_marker(fd, err);
     for (unsigned i = 0; code == ERR_OK && i < FS_SHARDS; i++) {
-        char name[FS_SHARD_LENGTH + 1];
+        char name[STORAGE_SHARD_LENGTH + 1];
         struct stat stat;
         snprintf(name, sizeof name, "%02x", i & 0xFFu);
         if (fstatat(fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(stat.st_mode))

@@ -52,7 +52,7 @@ const struct fs_calls fs_calls_system = {
 
 static const char *object_name(const struct fs_put *put)
 {
-    return put->key + FS_SHARD_LENGTH + 1;
+    return put->key + STORAGE_SHARD_LENGTH + 1;
 }
 
 static enum err_code check_space(const struct fs_put *put, int64_t wanted, struct err *err)
@@ -102,7 +102,7 @@ enum err_code fs_put_begin(void *state, const char *key, int64_t size_hint, void
                            struct err *err)
 {
     struct storage_fs *fs = state;
-    enum err_code code = fs_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code != ERR_OK)
         return code;
     struct fs_put *put = calloc(1, sizeof *put);

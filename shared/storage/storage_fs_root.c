@@ -22,35 +22,6 @@ enum err_code(fs_failed)(struct err *err, int os_errno, const char *operation)
     }
 }
 
-static bool is_key_byte(char byte)
-{
-    return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '.' ||
-           byte == '_' || byte == '-';
-}
-
-static bool is_hex_digit(char byte)
-{
-    return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
-}
-
-static bool is_key(struct str key)
-{
-    if (key.len <= FS_SHARD_LENGTH + 1 || key.len > LIMIT_KEY_BYTES || !is_hex_digit(key.data[0]) ||
-        !is_hex_digit(key.data[1]) || key.data[2] != '/' || key.data[3] == '.')
-        return false;
-    for (size_t i = FS_SHARD_LENGTH + 1; i < key.len; i++)
-        if (!is_key_byte(key.data[i]) || (key.data[i] == '.' && key.data[i - 1] == '.'))
-            return false;
-    return true;
-}
-
-enum err_code fs_check_key(const char *key, struct err *err)
-{
-    if (is_key(str_of(key)))
-        return ERR_OK;
-    return err_set_internal(err, ERR_INTERNAL, 0, "fs_check_key", "Not a storage key.");
-}
-
 enum err_code fs_check_marker(int objects_fd, struct err *err)
 {
     char text[sizeof FS_MARKER_TEXT] = "";
@@ -139,7 +110,7 @@ enum err_code fs_root_borrow(struct storage_fs *fs, struct fs_root **ret_root, s
 
 static int open_shard_at(const struct fs_root *root, const char *key, int flags)
 {
-    char shard[FS_SHARD_LENGTH + 1] = {key[0], key[1], '\0'};
+    char shard[STORAGE_SHARD_LENGTH + 1] = {key[0], key[1], '\0'};
     return openat(root->fd, shard, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
@@ -164,7 +135,7 @@ static int open_in_steps(const struct fs_root *root, const char *key, int flags)
     int shard_fd = open_shard_at(root, key, O_PATH);
     if (shard_fd < 0)
         return -1;
-    int fd = openat(shard_fd, key + FS_SHARD_LENGTH + 1, flags);
+    int fd = openat(shard_fd, key + STORAGE_SHARD_LENGTH + 1, flags);
     int os_errno = errno;
     close(shard_fd);
     errno = os_errno;
@@ -198,7 +169,7 @@ enum err_code fs_open_object(struct storage_fs *fs, const char *key, int *ret_fd
                              struct stat *ret_stat, struct err *err)
 {
     struct fs_root *root = NULL;
-    enum err_code code = fs_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code == ERR_OK)
         code = fs_root_borrow(fs, &root, err);
     if (code != ERR_OK)

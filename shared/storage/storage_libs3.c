@@ -220,6 +220,7 @@ const struct storage_driver storage_libs3_driver = {
     .open = libs3_open,
     .close = libs3_close,
     .ping = libs3_ping,
+    .connections = libs3_pool_usage,
     .uploads = &uploads,
     .downloads = &downloads,
     .objects = &objects,

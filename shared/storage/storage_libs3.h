@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 #include "base/limits.h"
-#include "storage/storage.h"
+#include "storage/storage_drivers.h"
 #include "storage/storage_libs3_library.h"
 
 #define LIBS3_PIECE (1024 * 1024)   /* read by one request, bytes */
@@ -142,6 +142,7 @@ enum err_code libs3_pool_take(struct storage_libs3 *libs3, int64_t deadline_ns,
                               S3RequestContext **ret_context, struct err *err) ERR_MUST_CHECK;
 /* NULL: it was destroyed. */
 void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context);
+void libs3_pool_usage(void *state, struct pool_usage *ret_usage);
 /* Waits until no other put of this process publishes the key, and takes it. */
 void libs3_claim_take(struct storage_libs3 *libs3, struct libs3_claim *claim);
 void libs3_claim_release(struct storage_libs3 *libs3, const struct libs3_claim *claim);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "storage/storage_fs.h"
 #include "storage/storage_libs3.h"
 
 struct listed_object {
@@ -30,7 +29,7 @@ static void keep_object(struct page *page, const S3ListBucketContent *content)
 {
     struct err err;
     struct listed_object *object = &page->objects[page->count];
-    if (content->size > INT64_MAX || fs_check_key(content->key, &err) != ERR_OK ||
+    if (content->size > INT64_MAX || storage_check_key(content->key, &err) != ERR_OK ||
         !str_copy(object->key, sizeof object->key, str_of(content->key)))
         return;
     if (!str_copy(object->stat.tag, sizeof object->stat.tag, str_of(content->eTag)))

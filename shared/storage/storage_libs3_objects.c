@@ -1,10 +1,9 @@
 /* What is done to whole objects. */
-#include "storage/storage_fs.h"
 #include "storage/storage_libs3.h"
 
 enum err_code libs3_copy_key(char target[LIMIT_KEY_BYTES + 1], const char *key, struct err *err)
 {
-    enum err_code code = fs_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code == ERR_OK && !str_copy(target, LIMIT_KEY_BYTES + 1, str_of(key)))
         code = err_set_internal(err, ERR_INTERNAL, 0, "check key", "The key is too long.");
     return code;

@@ -80,6 +80,15 @@ void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context)
         libs3->library->destroy_request_context(context);
 }
 
+void libs3_pool_usage(void *state, struct pool_usage *ret_usage)
+{
+    struct storage_libs3 *libs3 = state;
+    pthread_mutex_lock(&libs3->pool_mutex);
+    ret_usage->busy = (unsigned)libs3->borrowed;
+    ret_usage->idle = (unsigned)libs3->idle_count;
+    pthread_mutex_unlock(&libs3->pool_mutex);
+}
+
 static bool is_claimed(const struct storage_libs3 *libs3, const char *key)
 {
     for (const struct libs3_claim *claim = libs3->claims; claim; claim = claim->next)

@@ -100,6 +100,12 @@ static enum err_code s3_ping(void *state, struct err *err)
     return s3_head_bucket(state, "ping", err);
 }
 
+static void s3_connections(void *state, struct pool_usage *ret_usage)
+{
+    const struct storage_s3 *s3 = state;
+    http_client_usage(s3->client, ret_usage);
+}
+
 const struct storage_driver storage_s3_driver = {
     .name = "s3",
     .metric_index = METRIC_INDEX,
@@ -108,6 +114,7 @@ const struct storage_driver storage_s3_driver = {
     .open = s3_open,
     .close = s3_close,
     .ping = s3_ping,
+    .connections = s3_connections,
     .uploads = &s3_uploads,
     .downloads = &s3_downloads,
     .objects = &s3_objects,

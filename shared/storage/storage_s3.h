@@ -11,7 +11,8 @@
  *   storage_s3_multipart.c  the calls of a multipart upload
  *   storage_s3_get.c      downloads
  *   storage_s3_objects.c  stat, copy, remove
- *   storage_s3_list.c     listings of objects and of unfinished uploads
+ *   storage_s3_list.c     listings of objects
+ *   storage_s3_unfinished.c  uploads that were begun and never ended
  *   storage_s3_presign.c  URLs and forms for clients
  *   storage_s3_init.c     the bucket
  *
@@ -26,7 +27,7 @@
 #include "net/http_client.h"
 #include "net/sigv4.h"
 #include "storage/part_memory.h"
-#include "storage/storage.h"
+#include "storage/storage_drivers.h"
 
 #define S3_REPLY_BYTES (64 * 1024)           /* of an answer that is no listing */
 #define S3_LISTING_BYTES (16 * 1024 * 1024)  /* of one page of a listing */
@@ -50,10 +51,6 @@ enum err_code s3_endpoint_parse(struct s3_endpoint *ret_endpoint, const char *te
 /* The path of the bucket (key NULL) or of an object in it, not encoded. */
 void s3_path(const struct s3_endpoint *endpoint, const char *bucket, const char *key,
              struct buf *out);
-/* Is it a key of ours ("ab/" and a name)? Nothing else in the bucket is ever touched. */
-bool s3_is_key(struct str key);
-/* ERR_INTERNAL unless it is. */
-enum err_code s3_check_key(const char *key, struct err *err) ERR_MUST_CHECK;
 /* The store's tag, with the quotes that some answers leave out. ERR_STORAGE when it can't be one. */
 enum err_code s3_copy_tag(char target[STORAGE_TAG_SIZE], struct str tag, struct err *err)
     ERR_MUST_CHECK;
@@ -87,7 +84,7 @@ void s3_close(void *state);
 
 /* ---- storage_s3_call.c ---- */
 
-#define S3_CALL_QUERY 5
+#define S3_CALL_QUERY 6
 #define S3_CALL_HEADERS 8
 
 struct s3_call {
@@ -194,6 +191,21 @@ enum err_code s3_multipart_add(struct s3_multipart *multipart, const struct s3_p
                                struct err *err) ERR_MUST_CHECK;
 enum err_code s3_multipart_abort(struct storage_s3 *s3, const char *key, const char *upload_id,
                                  struct err *err) ERR_MUST_CHECK;
+
+/* ---- storage_s3_list.c ---- */
+
+#define S3_PAGE_KEYS "1000" /* of S3 */
+
+/* s3_run for a page of a listing: what is not found is the bucket. */
+enum err_code s3_run_listing(struct storage_s3 *s3, const struct s3_call *call,
+                             struct http_reply *reply, struct err *err) ERR_MUST_CHECK;
+
+/* ---- storage_s3_unfinished.c ---- */
+
+/* After a call that began an upload, which came to `code` and `reply`: where the store may have begun
+ * more than `ours` (empty: none is), those are aborted. What can't be is left to the purge. */
+void s3_abort_doubles(struct storage_s3 *s3, const char *key, struct str ours, enum err_code code,
+                      const struct http_reply *reply);
 
 /* ---- the slots that other files fill ---- */
 

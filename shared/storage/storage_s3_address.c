@@ -1,8 +1,6 @@
 #include "base/text.h"
 #include "storage/storage_s3.h"
 
-#define SHARD_LENGTH 2
-
 /* The host as libcurl puts it into the Host header: without the scheme's default port. */
 static struct str drop_default_port(struct str host, bool is_https)
 {
@@ -48,36 +46,6 @@ void s3_path(const struct s3_endpoint *endpoint, const char *bucket, const char 
         buf_printf(out, "/%s", key);
     else if (!endpoint->bucket_in_path)
         buf_append_char(out, '/');
-}
-
-static bool is_hex_digit(char byte)
-{
-    return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
-}
-
-static bool is_key_byte(char byte)
-{
-    return (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '.' ||
-           byte == '_' || byte == '-';
-}
-
-bool s3_is_key(struct str key)
-{
-    if (key.len <= SHARD_LENGTH + 1 || key.len > LIMIT_KEY_BYTES || !is_hex_digit(key.data[0]) ||
-        !is_hex_digit(key.data[1]) || key.data[SHARD_LENGTH] != '/' ||
-        key.data[SHARD_LENGTH + 1] == '.')
-        return false;
-    for (size_t i = SHARD_LENGTH + 1; i < key.len; i++)
-        if (!is_key_byte(key.data[i]) || (key.data[i] == '.' && key.data[i - 1] == '.'))
-            return false;
-    return true;
-}
-
-enum err_code s3_check_key(const char *key, struct err *err)
-{
-    if (s3_is_key(str_of(key)))
-        return ERR_OK;
-    return err_set_internal(err, ERR_INTERNAL, 0, "s3_check_key", "Not a storage key.");
 }
 
 static bool is_tag_byte(char byte)

@@ -1,5 +1,6 @@
 #include "base/digest.h"
 #include "base/text.h"
+#include "base/trace_context.h"
 #include "storage/storage_s3.h"
 
 #define TARGET_BYTES (16 * 1024) /* of an URL, of the headers */
@@ -90,6 +91,15 @@ static enum err_code sign(const struct storage_s3 *s3, const struct s3_call *cal
     return sigv4_sign(&s3->credentials, &request, &prepared->headers, err);
 }
 
+/* Of the request that this call is for, if any. Not signed: proxies on the way may put themselves
+ * into the trace (https://www.w3.org/TR/trace-context/#mutating-the-traceparent-field). */
+static void add_traceparent(struct buf *headers)
+{
+    char traceparent[TRACE_CONTEXT_HEADER_SIZE];
+    if (trace_context_header(traceparent))
+        buf_printf(headers, "traceparent: %s\r\n", traceparent);
+}
+
 static enum err_code prepare(const struct storage_s3 *s3, const struct s3_call *call,
                              struct prepared *prepared, struct err *err)
 {
@@ -100,7 +110,8 @@ static enum err_code prepare(const struct storage_s3 *s3, const struct s3_call *
     enum err_code code = hash_body(call, prepared->payload_sha256, err);
     if (code == ERR_OK)
         code = sign(s3, call, prepared, err);
-    if (code == ERR_OK && (prepared->path.failed || prepared->url.failed))
+    add_traceparent(&prepared->headers);
+    if (code == ERR_OK && (prepared->path.failed || prepared->url.failed || prepared->headers.failed))
         code = err_set_internal(err, ERR_NO_MEMORY, 0, call->operation, "Out of memory.");
     prepared->request = (struct http_request){
         .method = call->method,

@@ -195,7 +195,7 @@ static void s3_get_close(void *state)
 static enum err_code s3_get_open(void *state, const struct storage_wanted *wanted, void **ret_get,
                                  struct err *err)
 {
-    enum err_code code = s3_check_key(wanted->key, err);
+    enum err_code code = storage_check_key(wanted->key, err);
     if (code != ERR_OK)
         return code;
     struct s3_get *get = calloc(1, sizeof *get);

@@ -46,6 +46,7 @@ enum err_code s3_multipart_create(struct storage_s3 *s3, struct s3_multipart *mu
     if (code == ERR_OK && multipart->upload_id.len == 0)
         code = err_set_internal(err, ERR_STORAGE, 0, call.operation,
                                 "The store began an upload without an id.");
+    s3_abort_doubles(s3, target->key, buf_str(&multipart->upload_id), code, &reply);
     http_reply_release(&reply);
     if (code == ERR_NOT_FOUND)
         code = err_set_internal(err, ERR_STORAGE, 0, call.operation,

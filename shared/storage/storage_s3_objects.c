@@ -76,7 +76,7 @@ static enum err_code s3_stat(void *state, const char *key, struct storage_stat *
                              struct err *err)
 {
     struct s3_head head;
-    enum err_code code = s3_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code == ERR_OK)
         code = s3_head_object(state, key, 0, &head, err);
     if (code == ERR_OK)
@@ -90,7 +90,7 @@ enum err_code s3_remove(void *state, const char *key, struct err *err)
 {
     const struct s3_call call = {.operation = "delete object", .method = "DELETE", .key = key};
     struct http_reply reply;
-    enum err_code code = s3_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code != ERR_OK)
         return code;
     http_reply_init(&reply);
@@ -104,7 +104,7 @@ static enum err_code s3_remove_orphan(void *state, const char *key,
                                       struct err *err)
 {
     bool known = true;
-    enum err_code code = s3_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code == ERR_OK)
         code = question->is_known(question->context, key, &known, err);
     if (code == ERR_OK && !known)
@@ -173,9 +173,9 @@ static enum err_code s3_copy(void *state, const struct storage_wanted *from, con
 {
     struct storage_s3 *s3 = state;
     struct s3_head head;
-    enum err_code code = s3_check_key(from->key, err);
+    enum err_code code = storage_check_key(from->key, err);
     if (code == ERR_OK)
-        code = s3_check_key(to, err);
+        code = storage_check_key(to, err);
     if (code == ERR_OK && from->size > S3_COPY_BYTES)
         code = err_set_internal(err, ERR_STORAGE, 0, "copy object",
                                 "A store copies objects of up to 5 GiB only.");

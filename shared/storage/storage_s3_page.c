@@ -95,7 +95,7 @@ static bool decode_key(const struct buf *key, bool is_encoded, char target[LIMIT
         buf_append_str(&decoded, buf_str(key));
     else
         ours = ours && text_percent_decode(buf_str(key), true, &decoded);
-    ours = ours && !decoded.failed && s3_is_key(buf_str(&decoded)) &&
+    ours = ours && !decoded.failed && storage_is_key(buf_str(&decoded)) &&
            str_copy(target, LIMIT_KEY_BYTES + 1, buf_str(&decoded));
     buf_release(&decoded);
     return ours;

@@ -10,7 +10,7 @@ static enum err_code s3_presign_get(void *state, const struct storage_link *link
 {
     const struct storage_s3 *s3 = state;
     struct buf path;
-    enum err_code code = s3_check_key(link->key, err);
+    enum err_code code = storage_check_key(link->key, err);
     if (code != ERR_OK)
         return code;
     buf_init(&path, PATH_BYTES);
@@ -56,7 +56,7 @@ static enum err_code s3_presign_post(void *state, const struct storage_form *for
     struct sigv4_pair fields[FIELDS_MAX];
     char checksum[45];
     struct buf path;
-    enum err_code code = s3_check_key(form->key, err);
+    enum err_code code = storage_check_key(form->key, err);
     if (code != ERR_OK)
         return code;
     const struct sigv4_policy policy = {

@@ -1,8 +1,8 @@
 /*
  * Uploads. What is written gathers in a part buffer. What fits into one part is sent by one PUT at
- * commit; of what is larger each full part is sent by a thread of its own while the next one fills,
- * where there is memory for two, else by the caller. A put has one part on its way at most, so there
- * are never more such threads than second buffers in UPLOAD_MEMORY.
+ * commit; of what is larger each full part is sent by a thread of its own, while the next one fills
+ * and follows it where there is memory for two. A put holds SENDERS buffers at most, so there are
+ * never more such threads than buffers in UPLOAD_MEMORY.
  *
  * No write overwrites: PUT and CompleteMultipartUpload carry If-None-Match, and where a store does
  * not know that, a question goes before it. Each put marks its object with a random nonce; so when
@@ -21,7 +21,9 @@
 #include <stdlib.h>
 
 #include "base/crash.h"
+#include "base/signal_stack.h"
 #include "base/text.h"
+#include "base/trace_context.h"
 #include "storage/storage_s3.h"
 #include "storage/storage_s3_xml.h"
 
@@ -33,6 +35,18 @@
 #define COMMIT_SHARE(deadline_ms) ((deadline_ms)*3 / 4)
 #define RESOLVE_SHARE(deadline_ms) ((deadline_ms) / 4)
 
+#define SENDERS 2
+
+/* A part on its way. */
+struct sender {
+    struct s3_put *put;
+    struct part_buffer buffer;
+    struct s3_part part; /* the thread's until it is joined */
+    pthread_t thread;
+    struct trace_context *trace_context; /* of the request, for the thread */
+    bool is_running;
+};
+
 struct s3_put {
     struct storage_s3 *s3;
     char key[LIMIT_KEY_BYTES + 1];
@@ -41,12 +55,10 @@ struct s3_put {
     size_t first_size; /* of the first buffer */
     int64_t written;
     struct part_buffer filling;
-    struct part_buffer sending; /* while is_sending; else empty */
     struct s3_multipart multipart;
-    struct s3_part part; /* the sender's while is_sending */
-    pthread_t sender;
-    bool is_sending;
-    bool is_stored; /* the object is there */
+    int begun_parts;                /* of these, multipart has the first */
+    struct sender senders[SENDERS]; /* part n is sent by the one of index (n - 1) % SENDERS */
+    bool is_stored;                 /* the object is there */
 };
 
 static void s3_put_set_type(void *state, const char *mime)
@@ -61,7 +73,7 @@ static enum err_code s3_put_begin(void *state, const char *key, int64_t size_hin
 {
     struct storage_s3 *s3 = state;
     unsigned char nonce[NONCE_BYTES];
-    enum err_code code = s3_check_key(key, err);
+    enum err_code code = storage_check_key(key, err);
     if (code != ERR_OK)
         return code;
     struct s3_put *put = calloc(1, sizeof *put);
@@ -85,13 +97,16 @@ static enum err_code s3_put_begin(void *state, const char *key, int64_t size_hin
 
 static void *run_sender(void *argument)
 {
-    struct s3_put *put = argument;
-    s3_multipart_send(put->s3, &put->multipart, put->key, &put->part);
+    struct sender *sender = argument;
+    const struct s3_put *put = sender->put;
+    signal_stack_take();
+    trace_context_set(sender->trace_context);
+    s3_multipart_send(put->s3, &put->multipart, put->key, &sender->part);
     return NULL;
 }
 
 /* Signals are for the threads that serve requests. */
-static bool start_sender(struct s3_put *put)
+static bool start_sender(struct sender *sender)
 {
     pthread_attr_t attributes;
     sigset_t all;
@@ -99,24 +114,42 @@ static bool start_sender(struct s3_put *put)
     if (pthread_attr_init(&attributes) != 0)
         return false;
     pthread_attr_setstacksize(&attributes, SENDER_STACK_BYTES);
+    sender->trace_context = trace_context_get();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    put->is_sending = pthread_create(&put->sender, &attributes, run_sender, put) == 0;
+    sender->is_running = pthread_create(&sender->thread, &attributes, run_sender, sender) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    return put->is_sending;
+    return sender->is_running;
 }
 
-/* Waits for the part on its way; its buffer stays for the next one, unless others wait for one. */
-static enum err_code join_sender(struct s3_put *put, struct err *err)
+static int parts_on_way(const struct s3_put *put)
 {
-    if (!put->is_sending)
-        return ERR_OK;
-    pthread_join(put->sender, NULL);
-    put->is_sending = false;
-    if (part_memory_is_wanted(put->s3->memory))
-        part_memory_give(put->s3->memory, &put->sending);
-    return s3_multipart_add(&put->multipart, &put->part, err);
+    return put->begun_parts - put->multipart.part_count;
+}
+
+/* Waits for the part that began first. Its buffer is filled next, unless there is one for that. */
+static enum err_code join_first(struct s3_put *put, struct err *err)
+{
+    struct sender *first = &put->senders[put->multipart.part_count % SENDERS];
+    pthread_join(first->thread, NULL);
+    first->is_running = false;
+    if (put->filling.data) {
+        part_memory_give(put->s3->memory, &first->buffer);
+    } else {
+        put->filling = first->buffer;
+        put->filling.len = 0;
+        first->buffer = (struct part_buffer){.data = NULL};
+    }
+    return s3_multipart_add(&put->multipart, &first->part, err);
+}
+
+static enum err_code join_all(struct s3_put *put, struct err *err)
+{
+    enum err_code code = ERR_OK;
+    while (code == ERR_OK && parts_on_way(put) > 0)
+        code = join_first(put, err);
+    return code;
 }
 
 static enum err_code begin_multipart(struct s3_put *put, struct err *err)
@@ -127,31 +160,51 @@ static enum err_code begin_multipart(struct s3_put *put, struct err *err)
     return s3_multipart_create(put->s3, &put->multipart, &target, err);
 }
 
-/* Sends what has filled: on a thread when there is a second buffer to fill meanwhile. */
+/* Sends what has filled on the caller's thread. */
+static enum err_code send_here(struct s3_put *put, struct s3_part *part, struct err *err)
+{
+    s3_multipart_send(put->s3, &put->multipart, put->key, part);
+    put->filling.len = 0;
+    enum err_code code = join_all(put, err); /* parts are added in order */
+    put->begun_parts++;
+    return code == ERR_OK ? s3_multipart_add(&put->multipart, part, err) : code;
+}
+
+/* Sends what has filled: the last part here, the others on threads. */
 static enum err_code send_filled(struct s3_put *put, bool is_last, struct err *err)
 {
-    enum err_code code = join_sender(put, err);
-    if (code == ERR_OK)
-        code = begin_multipart(put, err);
+    enum err_code code = begin_multipart(put, err);
+    if (code == ERR_OK && parts_on_way(put) == SENDERS)
+        code = join_first(put, err);
     if (code != ERR_OK)
         return code;
-    bool has_second =
-        !is_last &&
-        (put->sending.data || part_memory_try(put->s3->memory, put->s3->part_size, &put->sending));
-    put->part = (struct s3_part){
-        .number = put->multipart.part_count + 1,
-        .body = {(const char *)put->filling.data, put->filling.len},
+    struct sender *sender = &put->senders[put->begun_parts % SENDERS];
+    *sender = (struct sender){
+        .put = put,
+        .part = {.number = put->begun_parts + 1,
+                 .body = {(const char *)put->filling.data, put->filling.len}},
     };
-    if (has_second && start_sender(put)) {
-        struct part_buffer filled = put->filling;
-        put->filling = put->sending;
-        put->filling.len = 0;
-        put->sending = filled;
+    if (is_last || !start_sender(sender))
+        return send_here(put, &sender->part, err);
+    put->begun_parts++;
+    sender->buffer = put->filling;
+    put->filling = (struct part_buffer){.data = NULL};
+    return ERR_OK;
+}
+
+/* A buffer to fill while parts are on their way: a second one when nobody waits for memory, else
+ * that of the first part which has arrived. */
+static enum err_code take_next(struct s3_put *put, struct err *err)
+{
+    struct part_memory *memory = put->s3->memory;
+    if (parts_on_way(put) < SENDERS && part_memory_try(memory, put->s3->part_size, &put->filling))
         return ERR_OK;
+    enum err_code code = join_first(put, err);
+    if (code == ERR_OK && parts_on_way(put) > 0 && part_memory_is_wanted(memory)) {
+        part_memory_give(memory, &put->filling);
+        code = join_first(put, err);
     }
-    s3_multipart_send(put->s3, &put->multipart, put->key, &put->part);
-    put->filling.len = 0;
-    return s3_multipart_add(&put->multipart, &put->part, err);
+    return code;
 }
 
 /* Room for at least one byte. */
@@ -159,13 +212,18 @@ static enum err_code make_room(struct s3_put *put, struct err *err)
 {
     struct storage_s3 *s3 = put->s3;
     struct part_buffer *filling = &put->filling;
-    if (!filling->data)
-        return part_memory_take(s3->memory, put->first_size, s3->deadline_ms, filling, err);
-    if (filling->len < filling->size)
+    enum err_code code = ERR_OK;
+    if (filling->data && filling->len < filling->size)
         return ERR_OK;
-    if (filling->size < s3->part_size)
+    if (filling->data && filling->size < s3->part_size)
         return part_memory_grow(s3->memory, filling, s3->part_size, s3->deadline_ms, err);
-    return send_filled(put, false, err);
+    if (filling->data)
+        code = send_filled(put, false, err);
+    if (code == ERR_OK && parts_on_way(put) > 0)
+        return take_next(put, err);
+    if (code == ERR_OK && !filling->data)
+        code = part_memory_take(s3->memory, put->first_size, s3->deadline_ms, filling, err);
+    return code;
 }
 
 static enum err_code s3_put_write(void *state, const void *data, size_t len, struct err *err)
@@ -394,12 +452,17 @@ static void s3_put_close(void *state)
     struct err ignored;
     if (!put)
         return;
-    enum err_code code = join_sender(put, &ignored);
+    enum err_code code = ERR_OK;
+    for (size_t i = 0; i < SENDERS; i++) {
+        struct sender *sender = &put->senders[i];
+        if (sender->is_running)
+            pthread_join(sender->thread, NULL);
+        part_memory_give(put->s3->memory, &sender->buffer);
+    }
     if (put->multipart.upload_id.len > 0 && !put->is_stored)
         code = s3_multipart_abort(put->s3, put->key, buf_text(&put->multipart.upload_id), &ignored);
     (void)code; /* the purge finds what is left */
     part_memory_give(put->s3->memory, &put->filling);
-    part_memory_give(put->s3->memory, &put->sending);
     s3_multipart_release(&put->multipart);
     free(put);
 }

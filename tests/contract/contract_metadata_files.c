@@ -306,6 +306,13 @@ CONTRACT(keys_are_asked_for_a_thousand_at_once)
     CHECK_ERR_ROW(label, metadata_keys_known(metadata, pointers, 0, known, &err), ERR_OK, &err);
 }
 
+static enum err_code is_fence(void *context, const struct file *file, struct err *err)
+{
+    const struct file *fence = context;
+    bool is_it = strcmp(file->id, fence->id) == 0;
+    return err_set(err, is_it ? ERR_EXISTS : ERR_INTERNAL, "test", "A deleted row.");
+}
+
 CONTRACT(a_row_may_be_inserted_deleted_to_fence_its_key)
 {
     struct err err;
@@ -323,6 +330,9 @@ CONTRACT(a_row_may_be_inserted_deleted_to_fence_its_key)
     store_id(file.id, 2);
     CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, NULL, &err), ERR_EXISTS, &err);
     CHECK_INT_ROW(label, mark_row(metadata, 1, 0, ""), ERR_NOT_FOUND);
+    CHECK_ROW(label, fence.updated_ms == fence.created_ms); /* and a sweep finds it all the same */
+    CHECK_ERR_ROW(label, metadata_list_deleted(metadata, 1, is_fence, &fence, &err), ERR_EXISTS,
+                  &err);
     CHECK_ERR_ROW(label, metadata_file_remove(metadata, fence.id, &err), ERR_OK, &err);
     CHECK_ERR_ROW(label, metadata_file_insert(metadata, &file, NULL, &err), ERR_OK, &err);
     CHECK_INT_ROW(label, kept_total(metadata, "alice", STORE_NOW_MS), 1);

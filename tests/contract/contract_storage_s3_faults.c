@@ -62,6 +62,8 @@ static void clean(const struct trial *trial)
     CHECK_ERR_ROW(trial->label, storage_remove(trial->direct, OTHER_KEY, &err), ERR_OK, &err);
     CHECK_ERR_ROW(trial->label, storage_purge_unfinished(trial->direct, later_ms, &purged, &err),
                   ERR_OK, &err);
+    if (trial->must_succeed)
+        CHECK_INT_ROW(trial->label, purged, 0);
     CHECK_INT_ROW(trial->label, count_objects(trial->direct), 0);
 }
 

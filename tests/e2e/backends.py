@@ -23,7 +23,8 @@ from pathlib import Path
 import servers
 
 # Many services at once share two cores and one FerretDB, which does one write at a time.
-PATIENT = {"MONGODB_POOL_SIZE": "8", "MONGODB_TIMEOUT_MS": "10000"}
+PATIENT = {"MONGODB_POOL_SIZE": "8", "MONGODB_TIMEOUT_MS": "10000",
+           "MONGODB_DEADLINE_SECONDS": "20"}
 
 _numbers = itertools.count(1)
 
@@ -262,6 +263,9 @@ class Database:
     @property
     def database(self):
         return mongodb_client(self.uri)[self.name]
+
+    def count_files(self):
+        return self.database["files"].count_documents({"live": True})
 
     def drop(self):
         mongodb_client(self.uri).drop_database(self.name)

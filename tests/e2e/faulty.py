@@ -62,12 +62,11 @@ class Faulty:
         self.stores.objects.abort_all()
         wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
 
-    def settled(self, files, unknown=False):
-        """No object but those of so many files, and no unfinished upload, unless nobody was told of
-        its beginning: those are swept a day later."""
+    def settled(self, files):
+        """No object but those of so many files, and no unfinished upload."""
         self.service.coffer("gc", "--grace", "0")
         wait_for(lambda: len(self.objects.every()) == files, f"{files} objects", RECOVERY_SECONDS)
-        assert unknown or self.objects.unfinished() == {}
+        assert self.objects.unfinished() == {}
 
     def close(self):
         self.proxy.clear()

@@ -63,7 +63,7 @@ class Seen:
 class StandIn:
     """Answers 200 with its name; `behaviour` changes that:
     hang: takes connections and says nothing; reset: takes a whole request and resets;
-    unready: /ready is 503, the rest goes on."""
+    fail: answers 500; unready: /ready is 503, the rest goes on."""
 
     def __init__(self, name="node", port=None):
         self.name = name
@@ -118,7 +118,7 @@ class StandIn:
                                           struct.pack("ii", 1, 0))
             handler.connection.close()
             raise ConnectionResetError
-        return self.send(handler, 200, self.name.encode())
+        return self.send(handler, 500 if self.behaviour == "fail" else 200, self.name.encode())
 
     def send(self, handler, status, body):
         handler.send_response(status)

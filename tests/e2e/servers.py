@@ -101,7 +101,7 @@ class Server:
     stop_seconds = 20
 
     def __init__(self):
-        install(self.name)
+        self.prepare()
         self.folder = Path(tempfile.mkdtemp(prefix=f"coffer-{self.name}."))
         self.log = self.folder / "log"
         self.process = None
@@ -109,6 +109,10 @@ class Server:
         self.ever_started = False
 
     # What each kind of server tells.
+
+    def prepare(self):
+        """Sees to it that its program is there."""
+        install(self.name)
 
     def command(self):
         raise NotImplementedError

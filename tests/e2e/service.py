@@ -317,13 +317,21 @@ class Service:
     def log_files(self):
         return [self.log_file]
 
-    def log_lines(self):
+    def all_log_lines(self):
         """Every log line, parsed; a line that isn't JSON fails the test."""
         if not self.log_file.exists():
             return []
         lines = self.log_file.read_bytes().split(b"\n")
         assert lines.pop() == b"", "the log doesn't end with a whole line"
         return [json.loads(line) for line in lines]
+
+    def log_lines(self):
+        """The programs' lines."""
+        return [line for line in self.all_log_lines() if line["service"] != "coffer-gateway"]
+
+    def gateway_lines(self):
+        """The gateway's: one for each answer that lighttpd gave."""
+        return [line for line in self.all_log_lines() if line["message"] == "answer"]
 
     def metrics_text(self, accept=None, path="/api/metrics", token=None):
         response = self.get(path, token=token, headers={"Accept": accept} if accept else {})
@@ -368,20 +376,37 @@ class Service:
         return {path: size for path, size in backends.sizes(self.data_dir).items()
                 if ".sqlite" not in path.name}
 
+    def count_files(self):
+        """How many files there are. MongoDB's kept total follows the rows, and is made right by a
+        sweep when a process died in between: there the rows themselves are counted."""
+        if self.stores.database:
+            return self.stores.database.count_files()
+        return self.get("/api/files?limit=1").json()["total"]
+
+    def look(self):
+        stored = self.stored_bytes()
+        return self.count_files(), len(stored), sum(stored.values())
+
     def state(self):
         """(files, objects, bytes) stored now. In a bucket the bytes of deleted files go soon after
-        the answer: until then it changes."""
-        deadline = time.monotonic() + 10
-        seen = []
-        while True:
-            stored = self.stored_bytes()
-            files = self.get("/api/files?limit=1").json()["total"]
-            seen.append((files, len(stored), sum(stored.values())))
-            settled = seen[-3:] == [seen[-1]] * 3 or len(stored) == files
-            if isinstance(self.stores.objects, backends.FolderObjects) or settled \
-                    or time.monotonic() > deadline:
+        the answer, those of expired ones with a sweep: it is settled when each file has an object
+        and nothing has changed between two looks, or when it stays another way after a sweep."""
+        seen = [self.look()]
+        if isinstance(self.stores.objects, backends.FolderObjects):
+            return seen[0]
+        deadline, swept = time.monotonic() + 15, None
+        while time.monotonic() < deadline:
+            time.sleep(0.1)
+            seen.append(self.look())
+            files, objects, _ = seen[-1]
+            if seen[-1] == seen[-2] and files == objects:
                 return seen[-1]
-            time.sleep(0.2)
+            if swept is None and len(seen) == 20:
+                self.coffer("gc", check=False)
+                swept = len(seen)
+            if swept and len(seen) >= swept + 10 and len(set(seen[-10:])) == 1:
+                return seen[-1]
+        raise AssertionError(f"what is stored does not settle: {seen[-3:]}")
 
     def object_of(self, content):
         """The name of the one object that holds this content."""

@@ -46,6 +46,26 @@ def test_f21_no_descriptors_left(start_service, program, spare):
     load.check()
 
 
+def test_f21_a_body_that_comes_later(start_service):
+    """The first upload whose body isn't there with its head finds no descriptor for anything."""
+    service = start_service()
+    service.expect_5xx = True
+    pid = service.pids("files_upload")[0]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+    content = os.urandom(300_000)
+    limit_descriptors(pid, open_descriptors(pid) + 1)  # its connection
+    request = raw_request("PUT", "/api/files/upload/later", [("Content-Length", len(content))])
+    with RawConnection(service) as connection:
+        connection.send(request)
+        time.sleep(0.3)  # until the program has seen the head alone
+        connection.send_as_taken(content)
+        refused = connection.read("PUT")
+    assert refused.status == 503, refused
+    assert int(refused.header("retry-after")) >= 1
+    limit_descriptors(pid, before)
+    assert service.create(content)["size"] == len(content)
+
+
 def test_f21_workers_are_back_after_the_shortage(start_service):
     """No worker is lost to it: as many slow uploads as there are workers still run at once."""
     service = start_service(UPLOAD_WORKERS=12)

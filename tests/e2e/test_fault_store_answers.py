@@ -261,7 +261,7 @@ def test_f12_uploads_that_the_store_garbles(quick, name, kind):
     else:
         failed(answer, {502, 503})
         assert total == 0
-    quick.settled(total, unknown=name == "create")
+    quick.settled(total)
     quick.recovered()
 
 
@@ -293,4 +293,4 @@ def test_f13_lost_replies(quick, name, ending, times):
     listed = quick.service.get("/api/files").json()["files"]
     assert [each["id"] for each in listed] == [again.json()["id"]]
     assert quick.read(again.json()).body == content
-    quick.settled(1, unknown=name == "create")
+    quick.settled(1)

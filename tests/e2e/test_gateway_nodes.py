@@ -251,10 +251,17 @@ def test_what_was_sent_is_never_sent_twice(gateway, stand_ins, method, path, bod
     for node in stand_ins:
         node.behaviour = "reset"
     answer = call(gateway.port, method, path, body, {"X-Request-Id": "mine-3"})
-    assert answer.status in (500, 502, 503), answer
+    assert answer.status == 503, answer
+    assert int(answer.headers["retry-after"]) >= 1
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["requestId"] == "mine-3"
+    assert answer.json()["requestId"] == "mine-3" and answer.json()["status"] == 503
     assert sum(len(node.seen) for node in stand_ins) == 1
+
+
+def test_a_nodes_own_failure_goes_through(gateway, stand_ins):
+    stand_ins[0].behaviour = "fail"
+    answer = call(gateway.port, "GET", "/api/files")
+    assert (answer.status, answer.body) == (500, b"a") and "retry-after" not in answer.headers
 
 
 def test_a_node_that_hangs_is_left_out_and_comes_back(gateway, stand_ins):

@@ -1,9 +1,12 @@
 """Metrics as a scraper sees them: over all programs, exact after kill -9 and restart, never going
 down, in both formats, for listed addresses only."""
 
+import http.client
 import re
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +14,7 @@ from exchanges import call
 from history import kill_now
 from rawhttp import exchange, raw_request
 from samples import random_bytes, unique
-from service import wait_for
+from service import REPOSITORY, read_proc, wait_for
 
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",
             "metrics")
@@ -25,11 +28,14 @@ def counted(start_service):
     return start_service()
 
 
+# Of these a new process may have less.
+NOT_KEPT = re.compile(r"^(process_|http_requests_in_flight$|\w+_connections$)")
+
+
 def settled(service):
     """All counters once nothing but the scrape itself is under way."""
     wait_for(lambda: service.metric("http_requests_in_flight") <= 1, "no request in flight")
-    return {key: value for key, value in service.metrics().items()
-            if not key[0].startswith("process_") and key[0] != "http_requests_in_flight"}
+    return {key: value for key, value in service.metrics().items() if not NOT_KEPT.match(key[0])}
 
 
 def check_never_down(before, after):
@@ -141,8 +147,7 @@ def test_never_down_while_programs_are_killed_under_load(counted):
 
 def scrape(service):
     return {key: value for key, value in service.metrics().items()
-            if not key[0].startswith("process_") and key[0] != "http_requests_in_flight"
-            and not key[0].endswith("_sum")}
+            if not NOT_KEPT.match(key[0]) and not key[0].endswith("_sum")}
 
 
 def test_histograms_agree_with_the_counters(counted):
@@ -287,3 +292,125 @@ def test_errors_of_the_gateway_are_counted(counted):
         grown = sum(value - before.get(key, 0) for key, value in after.items()
                     if key[0] == "http_requests_total" and ("status", status) in key[1])
         assert grown == 1, status
+
+
+# Not of requests: these may come at any time.
+OF_UPKEEP = ("sweep", "ping", "retry", "list", "remove", "file_remove")
+
+
+def series(service, path):
+    """Every series that a scrape shows, but those of processes and of upkeep."""
+    return {(name, labels) for name, labels in service.metrics(path)
+            if not name.startswith("process_") and dict(labels).get("operation") not in OF_UPKEEP}
+
+
+@pytest.mark.local("ten thousand requests")
+def test_distinct_paths_add_no_series(counted):
+    """Not of files, names, unknown paths, queries, methods or statuses."""
+    def ask(numbers):
+        wire = http.client.HTTPConnection("127.0.0.1", counted.port, timeout=30)
+        for number in numbers:
+            name = f"{unique()}{number}"
+            method, path = (
+                ("GET", f"/api/files/0199c0de-7d1a-7c3e-9a55-{number:012x}"),
+                ("GET", f"/no/such/{name}"), ("GET", f"/api/files?prefix={name}"),
+                (f"M{number}", f"/api/{name}/files"), ("GET", f"/api/files/{name}/meta"),
+                ("PUT", f"/api/files/upload/{name}"))[number % 6]
+            call(counted.port, method, path, b"x" if method == "PUT" else None, connection=wire)
+        wire.close()
+
+    def both():
+        """Once nothing new comes."""
+        last = None
+        while last != (last := (series(counted, "/metrics"), series(counted, "/api/metrics"))):
+            time.sleep(0.3)
+        return last
+
+    ask(range(12))  # every kind
+    before = both()
+    total = counted.metric("http_requests_total")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, [range(12 + n, 10_012, 4) for n in range(4)]))
+    assert counted.metric("http_requests_total") >= total + 10_000
+    assert both() == before
+
+
+def test_storage_and_metadata_operations(counted):
+    """Each operation of known requests, by driver and outcome, with a duration."""
+    before = settled(counted)
+    created = counted.create(b"x" * 100)
+    path = f"/api/files/{created['id']}"
+    assert counted.get(path + "/meta").status_code == 200
+    assert counted.get("/api/files?limit=1").status_code == 200
+    assert counted.patch(path, json={}, headers=MERGE_PATCH).status_code == 200
+    assert counted.delete(path).status_code == 200
+    assert counted.get(path + "/meta").status_code == 404
+    after = settled(counted)
+
+    def grown(family, operation, outcome="ok"):
+        return sum(value - before.get((name, labels), 0)
+                   for (name, labels), value in after.items() if name == f"{family}_operations_total"
+                   and ("operation", operation) in labels and ("outcome", outcome) in labels)
+
+    assert grown("storage", "put") == 1
+    assert grown("metadata", "file_insert") == 1
+    assert grown("metadata", "file_mark_deleted") == 1
+    assert grown("metadata", "file_list") == 1
+    assert grown("metadata", "file_update") == 1
+    assert grown("metadata", "file_get") >= 2
+    assert grown("metadata", "file_get", "refused") >= 1
+    for family in ("storage", "metadata"):
+        for (name, labels), count in after.items():
+            if name == f"{family}_operation_duration_seconds_count":
+                assert count == sum(
+                    value for (other, pairs), value in after.items()
+                    if other == f"{family}_operations_total" and set(labels) <= set(pairs)), labels
+    # Looked at four times a second.
+    wait_for(lambda: counted.metric("metadata_connections", state="idle") >= 1, "idle connections")
+
+
+def test_without_metrics_there_is_nothing(start_service):
+    service = start_service(METRICS="0")
+    assert service.create(b"x")["size"] == 1
+    assert service.get("/live").status_code == 200
+    for path in ("/metrics", "/api/metrics"):
+        answer = service.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert not [path.name for path in service.runtime_dir.iterdir() if "metrics" in path.name
+                and not path.name.endswith(".sock")]
+    for program in PROGRAMS:
+        [pid] = service.pids(program)[:1]
+        assert str(service.runtime_dir / "metrics") not in read_proc(pid, "maps").decode()
+
+
+def test_bounds_of_durations_are_a_setting(start_service):
+    service = start_service(METRICS_DURATION_BUCKETS="0.25,2,20")
+    known_work(service, 1)
+    buckets = {}
+    for name, labels in service.metrics():
+        if name.endswith("_seconds_bucket"):
+            buckets.setdefault(name, set()).add(dict(labels)["le"])
+    assert len(buckets) >= 3
+    assert set(map(frozenset, buckets.values())) == {frozenset(("0.25", "2", "20", "+Inf"))}
+    # Other bounds are other counters: they begin anew, none falls under a wrong bound.
+    service.stop()
+    service.extra_env["METRICS_DURATION_BUCKETS"] = "1"
+    service.start()
+    known_work(service, 1)
+    metrics = settled(service)
+    assert requests_of(metrics, "PUT", "/api/files/upload/:name", 201) == 1
+    assert {dict(labels)["le"] for name, labels in metrics if name.endswith("_seconds_bucket")} == {
+        "1", "+Inf"}
+
+
+@pytest.mark.parametrize("path, where", [("/api/metrics", "programs"), ("/metrics", "gateway")])
+def test_the_documented_families_are_those_that_are_shown(counted, path, where):
+    """The table of docs/OPERATIONS.md, section Metrics, against a scrape."""
+    text = (REPOSITORY / "docs" / "OPERATIONS.md").read_text(encoding="utf-8")
+    section = text.split("\n## Metrics\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)(?:\{[a-z,]+\})?` \| (\w+) \| (\w+) \| ", section, re.MULTILINE)
+    shown = re.findall(r"^# TYPE (\w+) (\w+)$", counted.metrics_text("text/plain", path).text,
+                       re.MULTILINE)
+    assert sorted(shown) == sorted((name, kind) for name, kind, place in rows
+                                   if place in (where, "both"))
+    assert {place for *_, place in rows} == {"programs", "gateway", "both"}

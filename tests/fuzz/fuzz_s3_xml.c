@@ -32,7 +32,7 @@ static enum err_code note_object(void *context, const char *key, const struct st
 {
     (void)err;
     ++*(size_t *)context;
-    MUST(s3_is_key(str_of(key)));
+    MUST(storage_is_key(str_of(key)));
     MUST(stat->size >= 0 && stat->modified_ms >= 0);
     size_t len = strlen(stat->tag);
     MUST(len > 2 && stat->tag[0] == '"' && stat->tag[len - 1] == '"');
@@ -43,7 +43,7 @@ static enum err_code note_upload(void *context, const struct s3_upload *upload, 
 {
     (void)err;
     ++*(size_t *)context;
-    MUST(s3_is_key(str_of(upload->key)) && *upload->upload_id && upload->begun_ms >= 0);
+    MUST(storage_is_key(str_of(upload->key)) && *upload->upload_id && upload->begun_ms >= 0);
     return ERR_OK;
 }
 

@@ -46,6 +46,8 @@ confine '<curl/curl\.h>' '^shared/net/'
 confine '<mongoc/' '^shared/metadata/metadata_mongodb'
 confine '<libs3\.h>' '^shared/storage/storage_libs3'
 confine '\bdlopen\(' '^shared/(storage/storage_libs3_library|metadata/metadata_plugin)\.c$'
+confine '<backtrace\.h>' '^shared/observe/stack_names\.c$'
+confine '<unwind\.h>' '^shared/observe/stack\.c$'
 confine '<magic\.h>' '^shared/files/sniff\.c$'
 confine '\b(secure_)?getenv\(' '^shared/base/(config|crash)\.c$'
 exit "$failed"

@@ -88,6 +88,7 @@ void http_trial_run(struct http_trial *trial)
     trial->code = http_fixture_send(&fixture, &request);
     trial->took_ms = http_test_now_ms() - start_ms;
     trial->status = fixture.reply.status;
+    trial->sends = (int)fixture.reply.sends;
     trial->err = fixture.err;
     trial->connections = http_server_connections(fixture.server);
     trial->requests = http_server_requests(fixture.server);

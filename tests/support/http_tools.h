@@ -48,6 +48,7 @@ struct http_trial {
     int64_t took_ms;
     int connections;
     int requests;
+    int sends;
     int retries;
 };
 /* Path, query and a header hold the word "secret". */

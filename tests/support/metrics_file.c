@@ -13,5 +13,6 @@ struct metrics *metrics_file_open(const char *path, const char *program)
 {
     struct metrics *metrics = NULL;
     struct err err;
-    return metrics_open(&metrics, path, program, &err) == ERR_OK ? metrics : NULL;
+    const struct metrics_options options = {.path = path, .program = program};
+    return metrics_open(&metrics, &options, &err) == ERR_OK ? metrics : NULL;
 }

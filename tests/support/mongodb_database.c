@@ -21,8 +21,10 @@ bool mongodb_database_config(struct config *ret_config)
                     "ferretdb -- COMMAND`, or name one of yours in MONGODB_TEST_URI.\n");
         return false;
     }
-    *ret_config = (struct config){
-        .durability = DURABILITY_FULL, .mongodb_timeout_ms = 3000, .mongodb_pool_size = 16};
+    *ret_config = (struct config){.durability = DURABILITY_FULL,
+                                  .mongodb_timeout_ms = 3000,
+                                  .mongodb_deadline_seconds = 20,
+                                  .mongodb_pool_size = 16};
     snprintf(ret_config->metadata_driver, sizeof ret_config->metadata_driver, "mongodb");
     snprintf(ret_config->mongodb_uri, sizeof ret_config->mongodb_uri, "%s", uri);
     snprintf(ret_config->mongodb_database, sizeof ret_config->mongodb_database, "coffer_test_%d_%d",

@@ -53,6 +53,46 @@ TEST(crash, once_means_one_process)
     unsetenv("CRASH_ONCE");
 }
 
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return;
+    fputs(text, file);
+    fclose(file);
+}
+
+TEST(crash, is_what_the_test_asks_for)
+{
+    setenv("CRASH_AT", "here", 1);
+    setenv("CRASH_HOW", "abort", 1);
+    CHECK_INT(signal_at("here"), SIGABRT);
+    setenv("CRASH_HOW", "error", 1);
+    CHECK_INT(signal_at("here"), 0);
+    CHECK(crash_or_fail("here") && !crash_or_fail("elsewhere"));
+    setenv("CRASH_HOW", "kill", 1);
+    CHECK(!crash_wants_error("here"));
+    unsetenv("CRASH_AT");
+    unsetenv("CRASH_HOW");
+}
+
+TEST(crash, a_file_makes_a_point_live_once)
+{
+    char path[256];
+    const char *folder = check_temp_dir();
+    setenv("CRASH_FOLDER", folder, 1);
+    snprintf(path, sizeof path, "%s/here", folder);
+    write_file(path, "abort");
+    CHECK_INT(signal_at("elsewhere"), 0);
+    CHECK_INT(signal_at("here"), SIGABRT);
+    CHECK(access(path, F_OK) != 0);
+    CHECK_INT(signal_at("here"), 0);
+    write_file(path, "error");
+    CHECK_INT(signal_at("here"), 0);
+    CHECK(crash_or_fail("here") && !crash_or_fail("here"));
+    unsetenv("CRASH_FOLDER");
+}
+
 #else
 
 TEST(crash, release_builds_have_no_crash_points)

@@ -62,7 +62,8 @@ TEST(errors, table_says_what_the_contract_says)
     CHECK_INT((int64_t)count, ERR_CODE_COUNT - 1); /* a new code needs a row here */
     for (size_t i = 0; i < count; i++) {
         const struct err_info *info = err_info(rows[i].in);
-        bool is_ours = rows[i].status >= 500;
+        /* A client can ask for any method and version. */
+        bool is_ours = rows[i].status >= 500 && rows[i].status != 501 && rows[i].status != 505;
         CHECK_INT_ROW(rows[i].name, info->status, rows[i].status);
         CHECK_STR_ROW(rows[i].name, str_of(info->code), rows[i].code);
         CHECK_STR_ROW(rows[i].name, str_of(info->title), rows[i].title);

@@ -58,6 +58,7 @@ TEST(http_faults, repeats_what_may_be_repeated)
         CHECK_ERR_ROW(rows[i].name, trial.code, rows[i].want, &trial.err);
         CHECK_INT_ROW(rows[i].name, trial.status, rows[i].status);
         CHECK_INT_ROW(rows[i].name, trial.requests, rows[i].requests);
+        CHECK_INT_ROW(rows[i].name, trial.sends, rows[i].requests);
         CHECK_INT_ROW(rows[i].name, trial.retries, rows[i].requests - 1);
     }
 }

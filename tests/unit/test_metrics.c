@@ -12,7 +12,9 @@ static struct metrics *open_metrics(void)
     struct metrics *metrics = NULL;
     struct err err;
     snprintf(path, sizeof path, "%s/metrics", check_temp_dir());
-    CHECK_ERR(metrics_open(&metrics, path, "test", &err), ERR_OK, &err);
+    CHECK_ERR(
+        metrics_open(&metrics, &(struct metrics_options){.path = path, .program = "test"}, &err),
+        ERR_OK, &err);
     return metrics;
 }
 
@@ -105,7 +107,8 @@ TEST(metrics, every_family_has_a_name_a_help_and_known_labels)
         REQUIRE(row->name && row->help);
         CHECK_ROW(row->name, !strstr(row->name, "_total"));
         CHECK_ROW(row->name, row->help[strlen(row->help) - 1] == '.');
-        CHECK_ROW(row->name, (row->type == METRIC_HISTOGRAM) == (row->bound_count > 0));
+        CHECK_ROW(row->name,
+                  (row->type == METRIC_HISTOGRAM) == (row->durations || row->bound_count > 0));
         for (unsigned bound = 1; bound < row->bound_count; bound++)
             CHECK_ROW(row->name, row->bounds[bound - 1] < row->bounds[bound]);
         for (unsigned label = 0; label < row->label_count; label++) {
@@ -353,8 +356,12 @@ TEST(metrics, a_program_name_is_escaped_and_cut)
     struct metrics *wide = NULL;
     struct err err;
     snprintf(path, sizeof path, "%s/metrics", check_temp_dir());
-    REQUIRE(metrics_open(&quoted, path, "a\"b\\c\nd", &err) == ERR_OK);
-    REQUIRE(metrics_open(&wide, path, "0123456789012345678901234567890123456789", &err) == ERR_OK);
+    REQUIRE(metrics_open(&quoted, &(struct metrics_options){.path = path, .program = "a\"b\\c\nd"},
+                         &err) == ERR_OK);
+    REQUIRE(metrics_open(&wide,
+                         &(struct metrics_options){
+                             .path = path, .program = "0123456789012345678901234567890123456789"},
+                         &err) == ERR_OK);
     CHECK(scrape_value(quoted, "process_threads{program=\"a\\\"b\\\\c\\nd\"}") >= 1);
     CHECK(scrape_value(wide, "process_threads{program=\"0123456789012345678901234567890\"}") >= 1);
     metrics_close(quoted);

@@ -300,10 +300,14 @@ TEST(metrics_process, without_a_free_slot_opening_fails_until_one_dies)
         children[i] = start_child(path, i % 2 ? "one" : "two", count_once);
         REQUIRE(hear(children[i].from));
     }
-    CHECK_ERR(metrics_open(&metrics, path, "late", &err), ERR_INTERNAL, &err);
+    CHECK_ERR(
+        metrics_open(&metrics, &(struct metrics_options){.path = path, .program = "late"}, &err),
+        ERR_INTERNAL, &err);
     CHECK(metrics == NULL && err.internal);
     kill_child(&children[0]);
-    CHECK_ERR(metrics_open(&metrics, path, "late", &err), ERR_OK, &err);
+    CHECK_ERR(
+        metrics_open(&metrics, &(struct metrics_options){.path = path, .program = "late"}, &err),
+        ERR_OK, &err);
     REQUIRE(metrics != NULL);
     CHECK_INT((int64_t)scrape_value(metrics, UPLOADED), METRICS_SLOTS);
     CHECK(scrape_value(metrics, "process_threads{program=\"late\"}") >= 1);

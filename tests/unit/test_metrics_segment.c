@@ -30,7 +30,7 @@ enum damage { EMPTY, SHORT, GARBAGE, SAME_SIZE, OTHER_LAYOUT, CUT, LONGER, SYMLI
 static void damage_file(const char *path, enum damage damage)
 {
     struct metrics_layout layout;
-    metrics_layout_make(&layout);
+    CHECK(metrics_layout_make(&layout, &(struct metrics_options){0}));
     char other[METRICS_FILE_PATH_SIZE + 8];
     snprintf(other, sizeof other, "%s.other", path);
     if (damage == EMPTY || damage == SHORT || damage == GARBAGE)
@@ -95,16 +95,27 @@ TEST(metrics_process, a_running_program_keeps_the_file_that_is_replaced)
     metrics_close(new);
 }
 
+static size_t memory_of(const char *path)
+{
+    struct stat stat_file;
+    return stat(path, &stat_file) == 0 ? (size_t)stat_file.st_blocks * 512 : 0;
+}
+
 /* A page without memory would be a SIGBUS at the first count on a full disk. */
-TEST(metrics_process, every_page_of_the_file_has_its_memory_from_the_start)
+TEST(metrics_process, every_page_of_a_slot_has_its_memory_when_it_is_taken)
 {
     char path[METRICS_FILE_PATH_SIZE];
-    struct stat stat_new;
     metrics_file_path(path);
-    struct metrics *metrics = metrics_file_open(path, "writer");
-    REQUIRE(metrics != NULL && stat(path, &stat_new) == 0);
-    CHECK((size_t)stat_new.st_blocks * 512 >= metrics->layout.file_size);
-    metrics_close(metrics);
+    struct metrics *first = metrics_file_open(path, "one");
+    REQUIRE(first != NULL);
+    size_t memory = memory_of(path);
+    CHECK(memory >= first->layout.slot_size);
+    CHECK(memory < first->layout.file_size); /* and slots that nobody needs have none */
+    struct metrics *second = metrics_file_open(path, "two");
+    REQUIRE(second != NULL);
+    CHECK(memory_of(path) >= memory + first->layout.slot_size - 8192);
+    metrics_close(first);
+    metrics_close(second);
 }
 
 TEST(metrics_process, a_file_that_cant_be_made_is_an_error_and_leaves_nothing)
@@ -115,7 +126,9 @@ TEST(metrics_process, a_file_that_cant_be_made_is_an_error_and_leaves_nothing)
     struct metrics *metrics = NULL;
     metrics_file_path(path);
     snprintf(temporary, sizeof temporary, "%s/deeper", path);
-    CHECK_ERR(metrics_open(&metrics, temporary, "writer", &err), ERR_INTERNAL, &err);
+    CHECK_ERR(metrics_open(&metrics,
+                           &(struct metrics_options){.path = temporary, .program = "writer"}, &err),
+              ERR_INTERNAL, &err);
     struct rlimit limit;
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct sigaction before;
@@ -123,13 +136,16 @@ TEST(metrics_process, a_file_that_cant_be_made_is_an_error_and_leaves_nothing)
     REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0 && sigaction(SIGXFSZ, &ignore, &before) == 0);
     small.rlim_max = limit.rlim_max;
     REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
-    enum err_code code = metrics_open(&metrics, path, "writer", &err);
+    enum err_code code =
+        metrics_open(&metrics, &(struct metrics_options){.path = path, .program = "writer"}, &err);
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     sigaction(SIGXFSZ, &before, NULL);
     CHECK_ERR(code, ERR_INTERNAL, &err);
     snprintf(temporary, sizeof temporary, "%s.new", path);
     CHECK(access(path, F_OK) != 0 && access(temporary, F_OK) != 0);
     REQUIRE(mkdir(path, 0700) == 0);
-    CHECK_ERR(metrics_open(&metrics, path, "writer", &err), ERR_INTERNAL, &err);
+    CHECK_ERR(
+        metrics_open(&metrics, &(struct metrics_options){.path = path, .program = "writer"}, &err),
+        ERR_INTERNAL, &err);
     CHECK(metrics == NULL);
 }

@@ -88,7 +88,10 @@ static void setup(struct fixture *fixture, const char *answer)
              fixture->config.data_dir);
     fixture->options = (struct report_options){
         .config = &fixture->config, .program = "files_get", .clock = &clock_system};
-    CHECK_ERR(metrics_open(&fixture->options.metrics, fixture->metrics_path, "files_get", &err),
+    CHECK_ERR(metrics_open(
+                  &fixture->options.metrics,
+                  &(struct metrics_options){.path = fixture->metrics_path, .program = "files_get"},
+                  &err),
               ERR_OK, &err);
     open_report(fixture);
 }

@@ -166,6 +166,26 @@ TEST(request, a_gateway_error_needs_the_status_only_the_gateway_can_set)
     }
 }
 
+TEST(request, what_a_500_of_the_gateway_means_is_set_there)
+{
+    static const struct {
+        const char *status, *broken;
+        int want;
+    } rows[] = {
+        {"500", "503", 503}, {"500", "", 500},    {"500", "5x", 500},
+        {"500", "200", 500}, {"502", "503", 502}, {"404", "503", 404},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct env env;
+        struct request request;
+        env_init(&env, "/-", "/error", "/api/files");
+        env_set(&env, "REDIRECT_STATUS", rows[i].status);
+        env_set(&env, "BROKEN_STATUS", rows[i].broken);
+        CHECK_INT_ROW(rows[i].broken, read_env(&request, &env), ERR_OK);
+        CHECK_INT_ROW(rows[i].broken, request.redirect_status, rows[i].want);
+    }
+}
+
 TEST(request, a_redirect_status_elsewhere_means_nothing)
 {
     struct env env;

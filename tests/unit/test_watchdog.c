@@ -42,7 +42,8 @@ TEST(watchdog, ends_the_silent_and_the_slow_but_not_the_steady_or_our_own_slowne
         struct err err = {0};
         int fds[2];
         REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
-        const struct watchdog_options options = {&config, &clock_system, watches, 2};
+        const struct watchdog_options options = {
+            .config = &config, .clock = &clock_system, .watches = watches, .count = 2};
         REQUIRE(watchdog_open(&watchdog, &options, &err) == ERR_OK);
         watch_begin(&watches[1], &clock_system, fds[0]);
         atomic_store(&watches[1].waiting, rows[i].waiting);
