@@ -45,7 +45,7 @@ static enum err_code answer(struct app_ctx *ctx, struct metrics *metrics, struct
 {
     enum metrics_format format =
         metrics_negotiate(request_header_or_empty(&ctx->request, "ACCEPT"));
-    if (crash_or_fail("metrics.render"))
+    if (crash_or_fail("step.metrics"))
         return err_set_internal(err, ERR_INTERNAL, 0, "render", "a test has it fail");
     buf_release(&ctx->response.body);
     buf_init(&ctx->response.body, METRICS_MAX);

@@ -1,13 +1,13 @@
-"""Settings and requests of the programs in this folder. Settings come from the environment, or from
-the files that --env-file names (NAME=value lines; the environment wins):
+"""Settings and requests of the programs in this folder. Settings come from the environment, or
+from the files that --env-file names (NAME=value lines; the environment wins):
 
     ELASTICSEARCH_URL                  http://127.0.0.1:9200
     ELASTICSEARCH_API_KEY              the encoded API key; or
     ELASTICSEARCH_USER, ELASTICSEARCH_PASSWORD
-    ELASTICSEARCH_CA_FILE              PEM file of the authorities an https server is checked against
+    ELASTICSEARCH_CA_FILE              PEM file of https authorities; the system's when unset
 
-A secret may also be in a file: ELASTICSEARCH_API_KEY_FILE, ELASTICSEARCH_PASSWORD_FILE. None is ever
-an argument, so `ps` shows none.
+A secret may also be in a file: ELASTICSEARCH_API_KEY_FILE, ELASTICSEARCH_PASSWORD_FILE. None is
+ever an argument, so `ps` shows none.
 """
 
 import base64

@@ -37,6 +37,13 @@ static void add_text(struct field_list *list, const char *name, struct str value
         list->fields[list->count++] = LOG_FIELD_STR(name, value);
 }
 
+/* Also when it is empty: every line of an answer has it. */
+static void add_required(struct field_list *list, const char *name, struct str value)
+{
+    if (list->count < FIELDS_MAX)
+        list->fields[list->count++] = LOG_FIELD_STR(name, value);
+}
+
 static void add_number(struct field_list *list, const char *name, int64_t value)
 {
     if (list->count < FIELDS_MAX)
@@ -55,13 +62,14 @@ static void write_log(struct log *log, const struct answer *answer)
     const struct access_line *line = answer->line;
     struct field_list list = {.count = 0};
     enum err_level level = is_fault(line->status) ? ERR_LEVEL_ERROR : ERR_LEVEL_INFO;
-    if (!log_enabled(log, level))
+    if (!log_enabled(log, level) ||
+        (line->status < 400 && !log_keeps_success(log, answer->trace.trace_id)))
         return;
-    add_text(&list, "http.request.id", line->request_id);
-    add_text(&list, "http.request.method", line->method);
+    add_required(&list, "http.request.id", line->request_id);
+    add_required(&list, "http.request.method", line->method);
     add_number(&list, "http.response.status_code", line->status);
-    add_text(&list, "http.route", str_of(route_info(answer->route)->template));
-    add_text(&list, "url.path", access_line_path(line));
+    add_required(&list, "http.route", str_of(route_info(answer->route)->template));
+    add_required(&list, "url.path", access_line_path(line));
     add_number(&list, "event.duration", line->duration_us * NS_PER_US);
     add_number(&list, "http.request.body.bytes", line->body_bytes);
     add_number(&list, "http.response.body.bytes", line->sent_bytes);

@@ -12,11 +12,13 @@
 #include "app/serve.h"
 #include "app/sweeper.h"
 #include "app/workers.h"
+#include "files/object_cache.h"
 #include "files/step_pool.h"
 #include "observe/span.h"
 
 #define LISTEN_FD 0
 #define EXIT_CANNOT_START 2
+#define LOG_LAST_WORDS_MS 500
 
 /* Everything a process holds, in the order it is opened. */
 struct process {
@@ -30,6 +32,7 @@ struct process {
     struct storage *storage;
     struct metadata *metadata;
     struct step_pool *step_pool;
+    struct object_cache *object_cache;
     struct service service;
     struct workers *workers;
     struct sweeper *sweeper;
@@ -167,6 +170,13 @@ static int step_threads(void)
     return cores < 2 ? 2 : (int)cores;
 }
 
+/* Where the gateway sends files itself, the system keeps them in memory. */
+static bool keeps_objects(const struct process *process)
+{
+    return process->app->workers == APP_WORKERS_DOWNLOAD && process->config.object_cache > 0 &&
+           !(storage_capabilities(process->storage) & STORAGE_CAN_SENDFILE);
+}
+
 static enum err_code open_drivers(struct process *process, struct err *err)
 {
     const struct storage_observer storage_observer = {observe_storage, process};
@@ -178,6 +188,8 @@ static enum err_code open_drivers(struct process *process, struct err *err)
                              &metadata_observer, err);
     if (code == ERR_OK && process->app->takes_uploads)
         code = step_pool_open(&process->step_pool, step_threads(), err);
+    if (code == ERR_OK && keeps_objects(process))
+        code = object_cache_open(&process->object_cache, (size_t)process->config.object_cache, err);
     process->service = (struct service){
         .app = process->app,
         .log = process->log,
@@ -190,6 +202,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
                   .metadata = process->metadata,
                   .metrics = process->metrics,
                   .step_pool = process->step_pool,
+                  .object_cache = process->object_cache,
                   .bytes_left = has_sweeper(process) ? wake_sweeper : NULL,
                   .context = process},
     };
@@ -234,6 +247,7 @@ static void close_process(struct process *process)
     sweeper_close(process->sweeper);
     health_close(process->health);
     step_pool_close(process->step_pool);
+    object_cache_close(process->object_cache);
     metadata_close(process->metadata);
     storage_close(process->storage);
     sender_close(process->sender);
@@ -303,6 +317,7 @@ int app_run(const struct app *app)
         if (!workers_stop(process.workers, process.config.stop_grace_seconds)) {
             say(&process, ERR_LEVEL_ERROR, "stopped with requests still running", NULL);
             sender_stop(process.sender); /* requests still running may offer, and are refused */
+            log_flush(process.log, LOG_LAST_WORDS_MS);
             _exit(1);
         }
         say(&process, ERR_LEVEL_INFO, "stopped", NULL);

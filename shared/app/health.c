@@ -31,16 +31,21 @@ struct health {
     int running; /* checkers whose thread was started */
 };
 
+static enum err_code ask_part(const struct checker *checker, struct err *err)
+{
+    const struct health *health = checker->health;
+    if (crash_or_fail("step.health"))
+        return err_set_internal(err, ERR_INTERNAL, 0, "ask", "a test has it fail");
+    return checker->part == HEALTH_STORAGE ? storage_ping(health->storage, err)
+                                           : metadata_ping(health->metadata, err);
+}
+
 static struct health_result ask(const struct checker *checker)
 {
     const struct health *health = checker->health;
     struct health_result result = {.code = ERR_OK};
     int64_t started_ns = clock_steady_ns(health->clock);
-    if (crash_or_fail("health.ask"))
-        result.code = err_set_internal(&result.err, ERR_INTERNAL, 0, "ask", "a test has it fail");
-    else
-        result.code = checker->part == HEALTH_STORAGE ? storage_ping(health->storage, &result.err)
-                                                  : metadata_ping(health->metadata, &result.err);
+    result.code = ask_part(checker, &result.err);
     result.latency_ms = (clock_steady_ns(health->clock) - started_ns) / NS_PER_MS;
     return result;
 }

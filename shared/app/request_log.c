@@ -39,6 +39,13 @@ static void add_text(struct field_list *list, const char *name, struct str value
         list->fields[list->count++] = LOG_FIELD_STR(name, value);
 }
 
+/* Also when it is empty: every line of a request has it. */
+static void add_required(struct field_list *list, const char *name, struct str value)
+{
+    if (list->count < FIELDS_MAX)
+        list->fields[list->count++] = LOG_FIELD_STR(name, value);
+}
+
 static void add_number(struct field_list *list, const char *name, int64_t value)
 {
     if (list->count < FIELDS_MAX)
@@ -54,6 +61,8 @@ static void add_error(struct field_list *list, const struct err *err)
     add_text(list, "error.operation", str_of(err->operation));
     if (err->os_errno != 0)
         add_number(list, "error.errno", err->os_errno);
+    if (err->remote_status != 0)
+        add_number(list, "error.remote_status", err->remote_status);
 }
 
 void request_log_report(const struct app_ctx *ctx)
@@ -92,19 +101,29 @@ void request_log_span(const struct app_ctx *ctx, struct span_request *span)
     span_request_end(span, &answer);
 }
 
+/* Whatever went wrong is logged; of the rest, what is in the sample. */
+static bool is_logged(const struct app_ctx *ctx, enum err_level level)
+{
+    if (!log_enabled(ctx->log, level))
+        return false;
+    bool went_well = ctx->err.code == ERR_OK && ctx->response.status < 400;
+    return !went_well || log_keeps_success(ctx->log, ctx->trace.trace_id);
+}
+
 void request_log_write(const struct app_ctx *ctx)
 {
     struct field_list list = {.count = 0};
     const struct request *request = &ctx->request;
     enum err_level level =
         ctx->err.code == ERR_OK ? ERR_LEVEL_INFO : err_info(ctx->err.code)->level;
-    if (!log_enabled(ctx->log, level))
+    if (!is_logged(ctx, level))
         return;
-    add_text(&list, "http.request.id", str_of(ctx->trace.request_id));
-    add_text(&list, "http.request.method", request->method_text);
+    add_text(&list, "span.id", str_of(ctx->trace.span_id));
+    add_required(&list, "http.request.id", str_of(ctx->trace.request_id));
+    add_required(&list, "http.request.method", request->method_text);
     add_number(&list, "http.response.status_code", ctx->response.status);
-    add_text(&list, "http.route", str_of(route_info(request->route)->template));
-    add_text(&list, "url.path", request->path);
+    add_required(&list, "http.route", str_of(route_info(request->route)->template));
+    add_required(&list, "url.path", request->path);
     add_number(&list, "event.duration", clock_steady_ns(ctx->files->clock) - ctx->started_ns);
     add_number(&list, "http.request.body.bytes", ctx->received_bytes);
     add_number(&list, "http.response.body.bytes", response_bytes(ctx));

@@ -13,7 +13,8 @@ void request_log_measure(const struct app_ctx *ctx);
 void request_log_report(const struct app_ctx *ctx);
 /* The request's spans; ends its trace context. */
 void request_log_span(const struct app_ctx *ctx, struct span_request *span);
-/* The request's log line: level of its error (info when none), ECS fields. */
+/* The request's log line: level of its error (info when none), ECS fields. A success that is not in
+ * the sample (LOG_SUCCESS_SAMPLE) has none. */
 void request_log_write(const struct app_ctx *ctx);
 
 #endif

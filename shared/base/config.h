@@ -34,6 +34,8 @@ struct config {
     int64_t spool_max_bytes;                /* SPOOL_MAX_BYTES: 512M on fs, else 1G: upload spool */
     char log_file[CONFIG_TEXT_SIZE];        /* LOG_FILE: path, or unix:/path of a datagram socket */
     enum err_level log_level;               /* LOG_LEVEL, info */
+    int64_t log_success_sample;             /* LOG_SUCCESS_SAMPLE, 1: 1 in so many is logged */
+    int64_t log_queue_bytes;                /* LOG_QUEUE_BYTES, 4M: lines that wait, per program */
     bool access_log;                        /* ACCESS_LOG, 1: of the gateway */
     char environment[CONFIG_TEXT_SIZE];     /* ENVIRONMENT, development */
     char sentry_dsn[CONFIG_TEXT_SIZE];      /* SENTRY_DSN, secret */
@@ -76,6 +78,7 @@ struct config {
     int64_t s3_connect_timeout_ms;             /* S3_CONNECT_TIMEOUT_MS, 1500 */
     int64_t s3_stall_seconds;                  /* S3_STALL_SECONDS, 10: without a byte */
     int64_t s3_deadline_seconds;        /* S3_DEADLINE_SECONDS, 20: one call with its repeats */
+    int64_t object_cache;               /* OBJECT_CACHE, 16M: small objects kept by files_get */
     int64_t upload_memory;              /* UPLOAD_MEMORY, 128M: parts of all uploads at once */
     enum download_mode download_mode;   /* DOWNLOAD_MODE, stream */
     char mongodb_uri[CONFIG_TEXT_SIZE]; /* MONGODB_URI, secret */

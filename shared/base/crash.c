@@ -48,6 +48,7 @@ static bool read_folder(const char *name, const char *kind, char how[16])
     ssize_t len = read(fd, how, 15);
     close(fd);
     how[len > 0 ? len : 0] = '\0';
+    how[strcspn(how, "\n")] = '\0';
     return is_how(how, "error") == is_how(kind, "error") && is_removed(path);
 }
 

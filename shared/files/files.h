@@ -16,7 +16,8 @@
 
 #define FILES_BUCKET "uploads"
 
-struct step_pool; /* files/step_pool.h */
+struct object_cache; /* files/object_cache.h */
+struct step_pool;    /* files/step_pool.h */
 
 struct files {
     const struct config *config;
@@ -25,6 +26,7 @@ struct files {
     struct metadata *metadata;
     struct metrics *metrics;     /* may be NULL (admin command) */
     struct step_pool *step_pool; /* only where uploads are taken, else NULL */
+    struct object_cache *object_cache; /* only where files are read from a store, else NULL */
     /* Told that marked rows wait for their bytes to be removed; NULL: the caller removes them. */
     void (*bytes_left)(void *context);
     void *context;

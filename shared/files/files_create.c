@@ -186,7 +186,7 @@ static enum err_code receive(struct creation *creation, struct source *body, str
                                                 .size_hint = request->size_hint,
                                                 .with_md5 = request->asserted.has_md5};
     enum err_code code = upload_sink_run(&options, body, &creation->upload, err);
-    if (code == ERR_OK && crash_or_fail("upload.received"))
+    if (code == ERR_OK && crash_or_fail("step.upload"))
         code = err_set_internal(err, ERR_INTERNAL, 0, "receive", "a test has it fail");
     if (code == ERR_OK)
         code = asserted_digests_check(&request->asserted, upload->sha256, upload->md5, err);

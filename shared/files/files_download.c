@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/text.h"
 #include "files/files_open.h"
+#include "files/object_cache.h"
 #include "http/disposition.h"
 
 #define DISPOSITION_MAX 2048
@@ -97,6 +98,23 @@ static enum err_code next_piece(struct source *source, struct str *ret_piece, st
     return ERR_OK;
 }
 
+/* A small file that was read and checked before. */
+static bool find_kept(struct download *download)
+{
+    if (!object_cache_find(download->files->object_cache, &download->file, download->piece))
+        return false;
+    download->piece_len = download->piece_size;
+    download->left = 0;
+    return true;
+}
+
+/* After a piece was read: when that was all, it has been checked. */
+static void keep_small(const struct download *download)
+{
+    if (download->digest && download->left == 0)
+        object_cache_keep(download->files->object_cache, &download->file, download->piece);
+}
+
 static enum err_code begin(struct download *download, const struct storage_wanted *wanted,
                            struct err *err)
 {
@@ -105,12 +123,17 @@ static enum err_code begin(struct download *download, const struct storage_wante
     download->piece = malloc(size > 0 ? size : 1);
     if (!download->piece)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "download", "out of memory");
-    enum err_code code = ERR_OK;
-    if (wanted->length == download->file.size)
-        code = digest_open(&download->digest, DIGEST_SHA256, err);
+    bool is_whole = wanted->length == download->file.size;
+    if (is_whole && find_kept(download))
+        return ERR_OK;
+    enum err_code code = is_whole ? digest_open(&download->digest, DIGEST_SHA256, err) : ERR_OK;
     if (code == ERR_OK)
         code = storage_get_open(download->files->storage, wanted, &download->get, err);
-    return code == ERR_OK ? read_piece(download, err) : code;
+    if (code == ERR_OK)
+        code = read_piece(download, err);
+    if (code == ERR_OK)
+        keep_small(download);
+    return code;
 }
 
 static enum err_code refuse_quarantined(const struct file *file, struct err *err)

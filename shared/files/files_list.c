@@ -150,7 +150,7 @@ static enum err_code write_page(const struct files *files, const struct file_que
                                 const unsigned char *secret, struct buf *out, struct err *err)
 {
     struct file_listing listing = {.callback = write_row, .context = out};
-    if (crash_or_fail("list.page"))
+    if (crash_or_fail("step.list"))
         return err_set_internal(err, ERR_INTERNAL, 0, "list", "a test has it fail");
     jsonw_begin_object(out, NULL);
     jsonw_begin_array(out, "files");

@@ -64,7 +64,7 @@ enum err_code files_judge_bytes(const struct files *files, const struct file *fi
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
                            struct err *err)
 {
-    if (crash_or_fail("get.locate"))
+    if (crash_or_fail("step.get"))
         return err_set_internal(err, ERR_INTERNAL, 0, "locate", "a test has it fail");
     if (file->status != FILE_READY)
         return err_set_internal(err, ERR_INTERNAL, 0, "locate", "file %s is quarantined", file->id);

@@ -58,7 +58,7 @@ static enum err_code mark(const struct files *files, const struct file *file,
                                          .owner = str_of(file->owner),
                                          .now_ms = clock_wall_ms(files->clock),
                                          .results = &result};
-    if (crash_or_fail("delete.mark"))
+    if (crash_or_fail("step.delete"))
         return err_set_internal(err, ERR_INTERNAL, 0, "delete", "a test has it fail");
     enum err_code code = metadata_file_mark_deleted(files->metadata, &marking, err);
     if (code != ERR_OK)

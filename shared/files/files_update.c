@@ -151,7 +151,7 @@ static enum err_code try_update(const struct update *update, struct file *file, 
                                               update->asked->request->id, file, err);
     if (code == ERR_OK)
         code = check_condition(update->asked->request, file, err);
-    if (code == ERR_OK && crash_or_fail("update.apply"))
+    if (code == ERR_OK && crash_or_fail("step.update"))
         code = err_set_internal(err, ERR_INTERNAL, 0, "update", "a test has it fail");
     if (code == ERR_OK)
         code = apply(file, update->patch, clock_wall_ms(files->clock), err);

@@ -1,6 +1,6 @@
 /*
  * How many of lighttpd's access log lines were counted and how many were lost, exact after kill -9
- * of whoever counts (docs/decisions/0013).
+ * of whoever counts (docs/decisions/0017).
  *
  * A run is the life of one log pipe: lighttpd makes it when it starts and hands it to each reader it
  * starts, so a run outlives its readers. Of each run this file, which all readers and scrapers of a

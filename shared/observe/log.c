@@ -1,44 +1,37 @@
 #include "observe/log.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/text.h"
 #include "observe/log_line.h"
+#include "observe/log_queue.h"
 
 #define ECS_VERSION "8.11.0"
 #define PROGRAM_MAX 32
 #define ENVIRONMENT_MAX 64
+#define HOST_MAX 64
 #define PREFIX_BYTES 8
-#define TORN_LOOKS 10
-#define TORN_LOOK_NS 1000000L
-
-/* What a failed write left behind: nothing is known, or we know that half a line is there. */
-enum tail_state { TAIL_WHOLE, TAIL_UNKNOWN, TAIL_TORN };
+#define QUEUE_MIN ((size_t)64 * 1024)
+#define FIXED_MAX 768 /* the middle, the event id, the trace */
 
 /* From the end of the message to the event id's own digits; the same in every line of a level. */
 struct line_middle {
-    char text[384];
+    char text[FIXED_MAX - 128];
     size_t len;
 };
 
 struct log {
-    int fd; /* keeps its number for life; log_reopen exchanges what it stands for */
-    bool is_socket;
-    struct sockaddr_un address;
-    char path[CONFIG_TEXT_SIZE];
+    struct log_sink sink; /* the queue's */
+    struct log_queue *queue;
     enum err_level level;
+    uint64_t success_sample; /* 1 in so many */
     const struct clock *clock;
     struct line_middle middles[ERR_LEVEL_ERROR + 1];
     _Atomic uint64_t next_event;
     _Atomic uint64_t dropped;
-    struct metrics *metrics; /* borrowed, or NULL */
-    _Atomic int tail;        /* enum tail_state */
+    struct metrics *_Atomic metrics; /* borrowed, or NULL */
 };
 
 static const char *const level_names[] = {
@@ -47,188 +40,6 @@ static const char *const level_names[] = {
     [ERR_LEVEL_WARN] = "warn",
     [ERR_LEVEL_ERROR] = "error",
 };
-
-/* ---- the sink ---- */
-
-/* Never waits, also where the name is a FIFO; reading is for the look at the last byte. */
-static int open_file(const char *path)
-{
-    int flags = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    int fd = open(path, O_RDWR | flags, 0640);
-    if (fd < 0 && errno == EACCES)
-        fd = open(path, O_WRONLY | flags, 0640);
-    return fd;
-}
-
-static int open_socket(struct log *log, struct str path)
-{
-    log->address.sun_family = AF_UNIX;
-    if (!str_copy(log->address.sun_path, sizeof log->address.sun_path, path)) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (probe < 0)
-        return -1;
-    int failed = connect(probe, (struct sockaddr *)&log->address, sizeof log->address);
-    int reason = errno;
-    close(probe);
-    errno = reason;
-    /* Not connected itself, but sent with the address: so a receiver may restart. */
-    return failed ? -1 : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-}
-
-/* Size of the file and its last byte; false when that can't be told. */
-static bool look_at_end(const struct log *log, off_t *ret_size, char *ret_last)
-{
-    struct stat stat;
-    *ret_last = '\n';
-    lseek(log->fd, 0, SEEK_HOLE); /* waits for an append that is under way */
-    if (fstat(log->fd, &stat) != 0 || !S_ISREG(stat.st_mode))
-        return false;
-    *ret_size = stat.st_size;
-    return stat.st_size == 0 || pread(log->fd, ret_last, 1, stat.st_size - 1) == 1;
-}
-
-/* A line that another program is writing right now looks torn for a moment: it is torn when the
- * file's end stays as it is. */
-static bool file_ends_in_half_a_line(const struct log *log, enum tail_state tail)
-{
-    const struct timespec pause = {.tv_nsec = TORN_LOOK_NS};
-    off_t size = 0;
-    off_t before = -1;
-    char last;
-    for (int look = 0; look < TORN_LOOKS; look++) {
-        if (!look_at_end(log, &size, &last))
-            return tail == TAIL_TORN;
-        if (last == '\n')
-            return false;
-        if (size == before)
-            return true;
-        before = size;
-        nanosleep(&pause, NULL);
-    }
-    return false;
-}
-
-/* A full disk may have cut a line, ours or another program's. The next line then starts with a
- * newline, so that only the cut line is lost. */
-static bool write_to_file(struct log *log, const struct log_line *line)
-{
-    enum tail_state tail = (enum tail_state)atomic_load(&log->tail);
-    bool newline = tail != TAIL_WHOLE && file_ends_in_half_a_line(log, tail);
-    const char *data = line->text + (newline ? 0 : 1);
-    size_t len = line->len + (newline ? 1 : 0);
-    ssize_t written;
-    do
-        written = write(log->fd, data, len);
-    while (written < 0 && errno == EINTR);
-    if (written == (ssize_t)len) {
-        if (tail != TAIL_WHOLE)
-            atomic_store(&log->tail, TAIL_WHOLE);
-        return true;
-    }
-    if (written > 0)
-        atomic_store(&log->tail, TAIL_TORN);
-    else if (tail == TAIL_WHOLE)
-        atomic_store(&log->tail, TAIL_UNKNOWN);
-    return false;
-}
-
-static bool send_to_socket(struct log *log, const struct log_line *line)
-{
-    ssize_t sent;
-    do
-        sent = sendto(log->fd, line->text + 1, line->len, MSG_DONTWAIT | MSG_NOSIGNAL,
-                      (const struct sockaddr *)&log->address, sizeof log->address);
-    while (sent < 0 && errno == EINTR);
-    return sent == (ssize_t)line->len;
-}
-
-/* ---- open and close ---- */
-
-static void make_middles(struct log *log, const char *program, const char *environment)
-{
-    unsigned char random[PREFIX_BYTES];
-    char prefix[2 * PREFIX_BYTES + 1];
-    clock_random(log->clock, random, sizeof random);
-    text_hex(random, sizeof random, prefix);
-    for (size_t level = 0; level <= ERR_LEVEL_ERROR; level++) {
-        struct line_middle *middle = &log->middles[level];
-        int len =
-            snprintf(middle->text, sizeof middle->text,
-                     "\",\"ecs.version\":\"" ECS_VERSION "\",\"service.name\":\"coffer-%.*s\","
-                     "\"service.environment\":\"%.*s\",\"level\":\"%s\","
-                     "\"service\":\"coffer-%.*s\",\"event.id\":\"%s",
-                     PROGRAM_MAX, program, ENVIRONMENT_MAX, environment, level_names[level],
-                     PROGRAM_MAX, program, prefix);
-        middle->len = (size_t)len;
-    }
-}
-
-enum err_code log_open(struct log **ret_log, const struct config *config, const char *program,
-                       const struct clock *clock, struct err *err)
-{
-    struct log *log = calloc(1, sizeof *log);
-    if (!log)
-        return err_set(err, ERR_NO_MEMORY, "log_open", "Out of memory.");
-    struct str target = str_of(config->log_file);
-    struct str scheme = STR("unix:");
-    log->level = config->log_level;
-    log->clock = clock;
-    log->is_socket = str_starts_with(target, scheme);
-    make_middles(log, program, config->environment);
-    if (log->is_socket)
-        log->fd = open_socket(log, str_of(config->log_file + scheme.len));
-    else
-        log->fd = str_copy(log->path, sizeof log->path, target) ? open_file(log->path) : -1;
-    if (log->fd < 0) {
-        int reason = errno;
-        free(log);
-        return err_set_internal(err, ERR_CONFIG, reason, "open", "LOG_FILE=%s can't be opened: %s.",
-                                config->log_file, strerrordesc_np(reason));
-    }
-    atomic_store(&log->tail, TAIL_UNKNOWN);
-    *ret_log = log;
-    return ERR_OK;
-}
-
-void log_close(struct log *log)
-{
-    if (!log)
-        return;
-    close(log->fd);
-    free(log);
-}
-
-void log_reopen(struct log *log)
-{
-    if (!log || log->is_socket)
-        return;
-    int fd = open_file(log->path);
-    if (fd < 0)
-        return;
-    /* One step for the kernel: a line being written goes to the old file or to the new one. */
-    while (dup3(fd, log->fd, O_CLOEXEC) < 0 && (errno == EINTR || errno == EBUSY))
-        ;
-    close(fd);
-    atomic_store(&log->tail, TAIL_UNKNOWN);
-}
-
-bool log_enabled(const struct log *log, enum err_level level)
-{
-    return log && level >= log->level;
-}
-
-void log_count_drops(struct log *log, struct metrics *metrics)
-{
-    log->metrics = metrics;
-}
-
-uint64_t log_dropped(const struct log *log)
-{
-    return log ? atomic_load(&log->dropped) : 0;
-}
 
 /* ---- a line ---- */
 
@@ -240,7 +51,7 @@ static void put_hex(char *target, uint64_t value)
 
 /* Everything after the message that is in every line: the middle, the event id, the trace. */
 static size_t make_fixed(struct log *log, enum err_level level, const struct trace *trace,
-                         char target[512])
+                         char target[FIXED_MAX])
 {
     const struct line_middle *middle = &log->middles[level];
     char *at = target;
@@ -279,29 +90,179 @@ static void start_line(struct log *log, struct log_line *line, enum err_level le
     log_line_raw(line, third, sizeof third - 1);
 }
 
+struct entry {
+    enum err_level level;
+    const struct trace *trace; /* or NULL */
+    const char *message;
+    struct log_fields fields;
+};
+
+static void make_line(struct log *log, const struct entry *entry, struct log_line *line)
+{
+    char fixed[FIXED_MAX];
+    size_t fixed_len = make_fixed(log, entry->level, entry->trace, fixed);
+    log_line_init(line);
+    start_line(log, line, entry->level);
+    line->reserved = fixed_len;
+    size_t fitting = 0;
+    while (fitting < entry->fields.count && log_line_reserve(line, &entry->fields.all[fitting]))
+        fitting++;
+    log_line_escaped(line, str_of(entry->message));
+    line->reserved -= fixed_len;
+    log_line_raw(line, fixed, fixed_len);
+    for (size_t i = 0; i < fitting; i++)
+        log_line_field(line, &entry->fields.all[i]);
+    log_line_finish(line);
+}
+
+/* ---- for the queue ---- */
+
+static void count_dropped(void *context, uint64_t count)
+{
+    struct log *log = context;
+    atomic_fetch_add(&log->dropped, count);
+    metrics_add(atomic_load(&log->metrics), METRIC_LOG_LINES_DROPPED, NULL, (int64_t)count);
+}
+
+static size_t tell_of_dropped(void *context, uint64_t count, char *target)
+{
+    struct log_line line;
+    const struct log_field fields[] = {LOG_FIELD_INT("coffer.log.dropped", (int64_t)count)};
+    const struct entry entry = {
+        .level = ERR_LEVEL_WARN, .message = "log lines were dropped", .fields = {fields, 1}};
+    make_line(context, &entry, &line);
+    memcpy(target, line.text, line.len);
+    return line.len;
+}
+
+/* ---- open and close ---- */
+
+/* The machine's name, of what names are made of. */
+static void host_name(char target[HOST_MAX + 1])
+{
+    if (gethostname(target, HOST_MAX) != 0)
+        target[0] = '\0';
+    target[HOST_MAX] = '\0';
+    for (char *at = target; *at; at++)
+        if (*at < '-' || *at > 'z' || *at == '\\')
+            *at = '_';
+}
+
+static void make_middles(struct log *log, const char *program, const char *environment)
+{
+    unsigned char random[PREFIX_BYTES];
+    char prefix[2 * PREFIX_BYTES + 1];
+    char host[HOST_MAX + 1];
+    host_name(host);
+    clock_random(log->clock, random, sizeof random);
+    text_hex(random, sizeof random, prefix);
+    for (size_t level = 0; level <= ERR_LEVEL_ERROR; level++) {
+        struct line_middle *middle = &log->middles[level];
+        int len = snprintf(
+            middle->text, sizeof middle->text,
+            "\",\"ecs.version\":\"" ECS_VERSION "\",\"service.name\":\"coffer-%.*s\","
+            "\"service.environment\":\"%.*s\",\"level\":\"%s\",\"service\":\"coffer-%.*s\","
+            "\"host.name\":\"%s\",\"process.pid\":%ld,\"event.id\":\"%s",
+            PROGRAM_MAX, program, ENVIRONMENT_MAX, environment, level_names[level], PROGRAM_MAX,
+            program, host, (long)getpid(), prefix);
+        middle->len = (size_t)len;
+    }
+}
+
+static enum err_code open_queue(struct log *log, int64_t bytes, struct err *err)
+{
+    const struct log_queue_options options = {
+        .sink = &log->sink,
+        .max_bytes = bytes > (int64_t)QUEUE_MIN ? (size_t)bytes : QUEUE_MIN,
+        .on_lost = count_dropped,
+        .tell = tell_of_dropped,
+        .context = log};
+    enum err_code code = log_queue_open(&log->queue, &options, err);
+    if (code != ERR_OK)
+        log_sink_close(&log->sink);
+    return code;
+}
+
+enum err_code log_open(struct log **ret_log, const struct config *config, const char *program,
+                       const struct clock *clock, struct err *err)
+{
+    struct log *log = calloc(1, sizeof *log);
+    if (!log)
+        return err_set(err, ERR_NO_MEMORY, "log_open", "Out of memory.");
+    log->level = config->log_level;
+    log->success_sample = config->log_success_sample > 1 ? (uint64_t)config->log_success_sample : 1;
+    log->clock = clock;
+    make_middles(log, program, config->environment);
+    enum err_code code = log_sink_open(&log->sink, config->log_file, err);
+    if (code == ERR_OK)
+        code = open_queue(log, config->log_queue_bytes, err);
+    if (code != ERR_OK) {
+        free(log);
+        return code;
+    }
+    *ret_log = log;
+    return ERR_OK;
+}
+
+void log_close(struct log *log)
+{
+    if (!log || !log_queue_close(log->queue))
+        return;
+    log_sink_close(&log->sink);
+    free(log);
+}
+
+void log_reopen(struct log *log)
+{
+    if (log)
+        log_queue_reopen(log->queue);
+}
+
+bool log_flush(struct log *log, int64_t ms)
+{
+    return !log || log_queue_flush(log->queue, ms);
+}
+
+bool log_enabled(const struct log *log, enum err_level level)
+{
+    return log && level >= log->level;
+}
+
+/* FNV-1a, and the mixing of splitmix64: callers may count their trace ids up. */
+static uint64_t hash_of(const char *trace_id)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (const char *at = trace_id; *at; at++)
+        hash = (hash ^ (unsigned char)*at) * UINT64_C(1099511628211);
+    hash = (hash ^ (hash >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    hash = (hash ^ (hash >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return hash ^ (hash >> 31);
+}
+
+bool log_keeps_success(const struct log *log, const char *trace_id)
+{
+    return log && (log->success_sample == 1 || hash_of(trace_id) % log->success_sample == 0);
+}
+
+void log_count_drops(struct log *log, struct metrics *metrics)
+{
+    uint64_t before = log_dropped(log);
+    atomic_store(&log->metrics, metrics);
+    metrics_add(metrics, METRIC_LOG_LINES_DROPPED, NULL, (int64_t)before);
+}
+
+uint64_t log_dropped(const struct log *log)
+{
+    return log ? atomic_load(&log->dropped) : 0;
+}
+
 void log_write(struct log *log, enum err_level level, const struct trace *trace,
                const char *message, struct log_fields fields)
 {
     if (!log_enabled(log, level) || level > ERR_LEVEL_ERROR)
         return;
     struct log_line line;
-    char fixed[512];
-    size_t fixed_len = make_fixed(log, level, trace, fixed);
-    log_line_init(&line);
-    start_line(log, &line, level);
-    line.reserved = fixed_len;
-    size_t fitting = 0;
-    while (fitting < fields.count && log_line_reserve(&line, &fields.all[fitting]))
-        fitting++;
-    log_line_escaped(&line, str_of(message));
-    line.reserved -= fixed_len;
-    log_line_raw(&line, fixed, fixed_len);
-    for (size_t i = 0; i < fitting; i++)
-        log_line_field(&line, &fields.all[i]);
-    log_line_finish(&line);
-    bool written = log->is_socket ? send_to_socket(log, &line) : write_to_file(log, &line);
-    if (!written) {
-        atomic_fetch_add_explicit(&log->dropped, 1, memory_order_relaxed);
-        metrics_add(log->metrics, METRIC_LOG_LINES_DROPPED, NULL, 1);
-    }
+    const struct entry entry = {level, trace, message, fields};
+    make_line(log, &entry, &line);
+    log_queue_put(log->queue, (struct str){line.text, line.len});
 }

@@ -1,6 +1,7 @@
 #include "observe/log_line.h"
 
 #include "base/text.h"
+#include "observe/log_redact.h"
 
 #define TAIL 2        /* "}\n" */
 #define INT_DIGITS 20 /* of INT64_MIN, with its sign */
@@ -9,7 +10,6 @@ void log_line_init(struct log_line *line)
 {
     line->len = 0;
     line->reserved = 0;
-    line->text[0] = '\n';
 }
 
 static size_t room(const struct log_line *line)
@@ -20,7 +20,7 @@ static size_t room(const struct log_line *line)
 
 static void put(struct log_line *line, const char *data, size_t len)
 {
-    memcpy(line->text + 1 + line->len, data, len);
+    memcpy(line->text + line->len, data, len);
     line->len += len;
 }
 
@@ -30,10 +30,11 @@ void log_line_raw(struct log_line *line, const char *data, size_t len)
         put(line, data, len);
 }
 
-/* Bytes that stand for themselves in a JSON string, and need no look at their neighbours. */
-static bool is_plain(char c)
+/* Not for themselves stand in a JSON string, or need a look at their neighbours: controls, quote,
+ * backslash, DEL, and all beyond ASCII. */
+static bool is_plain(unsigned char byte)
 {
-    return c >= 0x20 && c != '"' && c != '\\' && c != 0x7f && (unsigned char)c < 0x80;
+    return byte >= 0x20 && byte != '"' && byte != '\\' && byte < 0x7f;
 }
 
 static size_t escape_ascii(unsigned char c, char target[8])
@@ -77,25 +78,39 @@ static size_t escape_next(struct str text, size_t *at, char target[8])
     return next - start;
 }
 
-void log_line_escaped(struct log_line *line, struct str text)
+/* False when the line is full. */
+static bool put_escaped(struct log_line *line, struct str text)
 {
     size_t left = room(line);
     for (size_t at = 0; at < text.len;) {
         size_t run = at;
-        while (run < text.len && is_plain(text.data[run]))
+        while (run < text.len && is_plain((unsigned char)text.data[run]))
             run++;
         size_t plain = run - at < left ? run - at : left;
         put(line, text.data + at, plain);
         left -= plain;
         at += plain;
         if (at == text.len || at < run)
-            return;
+            return at == text.len;
         char escaped[8];
         size_t len = escape_next(text, &at, escaped);
         if (len > left)
-            return;
+            return false;
         put(line, escaped, len);
         left -= len;
+    }
+    return true;
+}
+
+void log_line_escaped(struct log_line *line, struct str text)
+{
+    for (size_t at = 0; at < text.len;) {
+        struct log_secret secret = log_redact_next(text, at);
+        if (!put_escaped(line, (struct str){text.data + at, secret.from - at}))
+            return;
+        if (secret.to > secret.from)
+            log_line_raw(line, LOG_REDACTED, sizeof LOG_REDACTED - 1);
+        at = secret.to;
     }
 }
 

@@ -16,15 +16,15 @@
 #define LOG_STRING_RESERVE 128
 
 struct log_line {
-    size_t len;                  /* bytes of the line so far, without the leading newline */
-    size_t reserved;             /* bytes kept free for later members */
-    char text[1 + LOG_LINE_MAX]; /* text[0] is a newline, sent only after a torn line */
+    size_t len;      /* bytes of the line so far */
+    size_t reserved; /* bytes kept free for later members */
+    char text[LOG_LINE_MAX];
 };
 
 void log_line_init(struct log_line *line);
 /* Appends bytes as they are, all or nothing. */
 void log_line_raw(struct log_line *line, const char *data, size_t len);
-/* Appends the text of a JSON string without its quotes, cut to the room there is. */
+/* Appends the text of a JSON string without its quotes and secrets, cut to the room there is. */
 void log_line_escaped(struct log_line *line, struct str text);
 /* Keeps room for the field, which log_line_field then uses; false when there is none. */
 bool log_line_reserve(struct log_line *line, const struct log_field *field);

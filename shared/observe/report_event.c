@@ -1,5 +1,6 @@
 #include "base/jsonw.h"
 #include "base/text.h"
+#include "observe/log_redact.h"
 #include "observe/report_parts.h"
 
 #define CLIENT_NAME "coffer"
@@ -161,7 +162,7 @@ static void write_exception(const struct report_event *event, struct buf *out)
 {
     struct buf value;
     buf_init(&value, 2 * ERR_MESSAGE_MAX);
-    report_scrub(event->value, &value);
+    log_redact(event->value, &value);
     jsonw_begin_object(out, "exception");
     jsonw_begin_array(out, "values");
     jsonw_begin_object(out, NULL);

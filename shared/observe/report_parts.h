@@ -19,9 +19,6 @@
 
 /* ---- texts (report_text.c) ---- */
 
-/* Appends `text` without what looks like a credential: user and password in URLs, and values of
- * names like "token" or "signature". */
-void report_scrub(struct str text, struct buf *out);
 /* What may be shown of a request's path. */
 struct str report_path(const char *route, struct str path);
 

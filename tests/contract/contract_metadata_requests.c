@@ -307,3 +307,16 @@ CONTRACT(sixty_four_racers_for_a_key_make_one_file)
     CHECK_INT_ROW(label, race.failed, 0);
     CHECK_INT_ROW(label, kept_total(metadata, "alice", NOW), 1);
 }
+
+CONTRACT(connections_are_idle_between_calls)
+{
+    struct err err;
+    struct pool_usage usage;
+    CHECK_ERR_ROW(label, metadata_ping(metadata, &err), ERR_OK, &err);
+    if (!metadata_connections(metadata, &usage)) {
+        CHECK_ROW(label, false);
+        return;
+    }
+    CHECK_INT_ROW(label, usage.busy, 0);
+    CHECK_INT_ROW(label, usage.idle, 1);
+}

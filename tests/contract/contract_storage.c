@@ -225,3 +225,16 @@ CONTRACT(ping_succeeds_and_leaves_nothing)
     CHECK_ERR_ROW(label, storage_ping(storage, &err), ERR_OK, &err);
     CHECK_INT_ROW(label, count_objects(storage), 0);
 }
+
+CONTRACT(connections_are_idle_between_calls)
+{
+    struct err err;
+    struct pool_usage usage;
+    CHECK_ERR_ROW(label, storage_ping(storage, &err), ERR_OK, &err);
+    bool has_any = storage_connections(storage, &usage);
+    CHECK_ROW(label, has_any == ((storage_capabilities(storage) & STORAGE_WAITS) != 0));
+    if (!has_any)
+        return;
+    CHECK_INT_ROW(label, usage.busy, 0);
+    CHECK_INT_ROW(label, usage.idle, 1);
+}

@@ -22,6 +22,7 @@ class Cluster(NodeSet):
         return sorted(self.log_file.parent.glob(f"{self.log_file.name}*"))
 
     def log_lines(self):
+        self.settle_log()
         lines = []
         for path in self.log_files():
             whole = path.read_bytes().split(b"\n")

@@ -27,6 +27,8 @@ class Faulty:
         self.proxy = FaultProxy(self.objects.store.endpoint)
         settings = {"S3_STALL_SECONDS": STALL, "S3_DEADLINE_SECONDS": DEADLINE,
                     "SWEEP_INTERVAL_SECONDS": 2, **env}
+        # Parts as small as may be, and each download asks the store.
+        settings = {"S3_PART_SIZE": "5M", "OBJECT_CACHE": "0"} | settings
         self.service = start_service(stores=self.stores, S3_ENDPOINT=self.proxy.endpoint,
                                      **settings)
         self.service.expect_5xx = True

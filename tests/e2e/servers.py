@@ -98,6 +98,7 @@ class Server:
 
     name = program = None
     port_count = 1
+    start_seconds = START_SECONDS
     stop_seconds = 20
 
     def __init__(self):
@@ -172,7 +173,7 @@ class Server:
 
     def wait_until_ready(self):
         """False when the process ended of itself."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while self.running():
             try:
                 if all(listens(self.pid, port) for port in self.ports) and self.answers():
@@ -181,8 +182,8 @@ class Server:
                 pass
             if time.monotonic() > deadline:
                 self.kill()
-                raise StartFailed(f"{self.name} does not answer after {START_SECONDS} s; the end "
-                                  f"of its log:\n{self.log_end()}")
+                raise StartFailed(f"{self.name} does not answer after {self.start_seconds} s; the "
+                                  f"end of its log:\n{self.log_end()}")
             time.sleep(0.05)
         return False
 

@@ -317,9 +317,22 @@ class Service:
     def log_files(self):
         return [self.log_file]
 
+    def settle_log(self, quiet=0.1):
+        """Waits until no more lines come: they are written a moment after the answer. At most a few
+        seconds, for there may be a load."""
+        sizes = [None]
+        deadline = time.monotonic() + 3
+        while len(sizes) * 0.02 < quiet or sizes.count(sizes[-1]) < len(sizes):
+            if time.monotonic() > deadline:
+                return
+            size = [path.stat().st_size for path in self.log_files() if path.is_file()]
+            sizes = [*sizes, size] if sizes[-1] == size else [size]
+            time.sleep(0.02)
+
     def all_log_lines(self):
         """Every log line, parsed; a line that isn't JSON fails the test."""
-        if not self.log_file.exists():
+        self.settle_log()
+        if not self.log_file.is_file():
             return []
         lines = self.log_file.read_bytes().split(b"\n")
         assert lines.pop() == b"", "the log doesn't end with a whole line"

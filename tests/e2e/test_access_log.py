@@ -321,6 +321,17 @@ def test_a_gateway_before_nodes_counts_over_a_change_of_them(before_nodes):
     check_never_down(seen, gateway_metrics(gateway))
 
 
+def test_a_gateways_metrics_are_for_listed_addresses():
+    """It has no tokens to know anybody by."""
+    gateway = Gateway([stand_in_port()], METRICS_ALLOW="10.0.0.0/8", AUTH_MODE="token")
+    try:
+        gateway.start()
+        for token in (None, "coffer_0123456789abcdef_0123456789abcdef"):
+            assert gateway.get("/metrics", token=token).status_code in (401, 403)
+    finally:
+        gateway.close()
+
+
 def test_a_gateway_before_nodes_logs_what_nodes_answered(before_nodes):
     answer = before_nodes.get("/api/files/x", headers={"X-Request-Id": "mine-7"})
     assert answer.status_code == 200

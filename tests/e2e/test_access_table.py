@@ -271,6 +271,7 @@ def test_row_62_scope_is_named(guarded, tokens):
 
 
 def test_no_token_in_the_log(guarded, tokens):
+    guarded.settle_log()
     text = guarded.log_file.read_text() + guarded.output()
     for caller, token in tokens.items():
         assert not token or token not in text, caller

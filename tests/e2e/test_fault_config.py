@@ -70,7 +70,8 @@ BAD_SETTINGS = [
     ("METADATA_DRIVER", "paper"), ("LOG_LEVEL", "loud"), ("WORKERS", "0"), ("WORKERS", "-3"),
     ("UPLOAD_WORKERS", "1e9"), ("BODY_IDLE_SECONDS", ""), ("BODY_IDLE_SECONDS", "-1"),
     ("MIN_FREE_BYTES", "lots"), ("SPOOL_MAX_BYTES", "1 M"), ("ALLOW_ANONYMOUS", "yes please"),
-    ("METRICS_ALLOW", "10.0.0.0/99"), ("METRICS_ALLOW", "example.org"),
+    ("METRICS_ALLOW", "10.0.0.0/99"), ("METRICS_ALLOW", "example.org"), ("METRICS", "2"),
+    ("METRICS_DURATION_BUCKETS", "1,0.5"), ("METRICS_DURATION_BUCKETS", "0"),
     ("SQLITE_BUSY_TIMEOUT_MS", "soon"), ("STOP_GRACE_SECONDS", "0x10"), ("DATA_DIR", ""),
     ("DATA_DIR", "x" * 2000),
 ]

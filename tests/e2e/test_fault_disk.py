@@ -218,11 +218,13 @@ def test_f17_spool_is_bounded(start_service):
 # ---- F17: no space for the log ----
 
 def test_f17_full_log_disk_fails_no_request(start_service, tmp_path):
-    disk = Tmpfs(tmp_path / "logs", 256 * 1024)
-    service = start_service(LOG_FILE=f"{disk.path}/log")
+    disk = Tmpfs(tmp_path / "logs", 4 * MIB)
+    service = start_service(LOG_FILE=f"{disk.path}/log", LOG_QUEUE_BYTES="64K")
     service.expect_damage = service.expect_5xx = True
     ballast = disk.fill()
     made = []
+    for _ in range(150):  # more than the queue holds
+        assert service.get("/api/files?limit=1").status_code == 200
     for n in range(60):
         made.append(service.create(b"file %d" % n)["id"])
         assert service.get(f"/api/files/{made[-1]}").content == b"file %d" % n
@@ -231,13 +233,29 @@ def test_f17_full_log_disk_fails_no_request(start_service, tmp_path):
         assert service.delete(f"/api/files/{each}").status_code == 200
     wait_for(lambda: service.metric("log_lines_dropped_total") > 0, "the loss is counted")
     os.unlink(ballast)
-    before = os.path.getsize(f"{disk.path}/log")
+
+    def lines():
+        """The programs' lines, and what is none: the line that met the end of the disk."""
+        whole, cut = [], 0
+        for line in (tmp_path / "logs" / "log").read_bytes().splitlines():
+            try:
+                whole.append(json.loads(line))
+            except ValueError:
+                cut += 1
+        return [line for line in whole if line["service"] != "coffer-gateway"], cut
+
+    def told():
+        return sum(line.get("coffer.log.dropped", 0) for line in lines()[0])
+
+    # What was kept meanwhile is written, what was not is told.
+    wait_for(lambda: told() == service.metric("log_lines_dropped_total"), "the loss is told")
     assert service.get("/api/files?limit=1").status_code == 200
-    wait_for(lambda: os.path.getsize(f"{disk.path}/log") > before, "lines are written again")
-    # The line that met the end of the disk may be cut; all after it are whole.
-    for line in (tmp_path / "logs" / "log").read_bytes().splitlines()[-1:]:
-        json.loads(line)
     service.stop()
+    whole, cut = lines()
+    assert cut <= 1
+    assert whole[-1]["message"] == "stopped"
+    uploads = [line for line in whole if line.get("http.route") == "/api/files/upload"]
+    assert len(uploads) == 60 and len({line["event.id"] for line in whole}) == len(whole)
     disk.close()
 
 

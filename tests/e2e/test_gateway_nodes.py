@@ -163,7 +163,7 @@ def test_errors_of_the_gateway_are_problems(before_node):
     assert not before_node.node.seen
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/api/metrics", "/-/error", "/-/x"])
+@pytest.mark.parametrize("path", ["/api/metrics", "/-/error", "/-/x"])
 def test_the_gateway_shows_no_node_as_itself(before_node, path):
     """A node's counters, picked by chance, would be no metrics of anything."""
     check_problem(before_node.get(path), 404, "not_found")

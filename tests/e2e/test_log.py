@@ -1,7 +1,13 @@
 """The log: one ECS line a request, joined to its answer by the trace, and free of secrets."""
 
+import json
 import re
 import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
 
 from problems import TIME
 from samples import TEXT, UNKNOWN_ID, unique
@@ -13,6 +19,8 @@ FIRST = [
 REQUEST = {
     "trace.id", "trace_id", "http.request.id", "http.request.method", "http.response.status_code",
     "http.route", "url.path", "event.duration", "event.id", "service", "level", "client.ip",
+    "span.id", "host.name", "process.pid", "service.environment",
+    "http.request.body.bytes", "http.response.body.bytes",
 }
 
 
@@ -91,8 +99,26 @@ def test_event_ids_are_unique_and_no_secret_is_written(token_service):
     ids = [line["event.id"] for line in lines]
     assert len(ids) == len(set(ids)) > 3
     raw = token_service.log_file.read_text()
+    assert len(raw) > 1000
     for secret in (token, token[:-1], token.split("_", 2)[2], key, "that-nobody-logs"):
         assert secret not in raw
+
+
+def test_secrets_that_clients_put_into_the_wrong_place_are_masked(token_service):
+    token = token_service.token(unique("misled"))
+    secret = token.split("_", 2)[2]
+    agents = (f"curl -H 'Authorization: Bearer {token}'", f"x http://me:{secret}@host/?token={secret}")
+    answers = [
+        token_service.get(f"/api/files/{token}", token=token),
+        token_service.get(f"/nowhere%3Ftoken%3D{secret}", token=token),
+        token_service.put(f"/api/files/upload/password={secret}", token=token, data=b"x"),
+        *(token_service.get("/live", headers={"User-Agent": agent}) for agent in agents),
+    ]
+    for answer in answers:
+        wait_for(lambda: lines_of(token_service, answer), "logged", 5)
+    raw = token_service.log_file.read_text()
+    assert secret not in raw
+    assert "/api/files/coffer_***" in raw and "http://***@host/?token=***" in raw
 
 
 def test_server_errors_are_marked(start_service):
@@ -115,21 +141,122 @@ def test_log_level(start_service):
     assert service.log_lines() == []
 
 
+def trace_of(answer):
+    return answer.headers["traceparent"].split("-")[1]
+
+
+def test_successes_are_sampled_by_their_trace(start_service):
+    """What goes wrong is always logged; two programs choose the same traces."""
+    service = start_service(LOG_SUCCESS_SAMPLE=10)
+    good, bad = [], []
+    for n in range(400):
+        trace = {"traceparent": f"00-{n + 1:032x}-{n + 1:016x}-01"}
+        good.append(trace_of(service.get("/live", headers=trace)))
+        assert service.get("/api/files?limit=1", headers=trace).status_code == 200
+    for _ in range(20):
+        answer = service.get("/nowhere")
+        assert answer.status_code == 404
+        bad.append(trace_of(answer))
+    lines = service.log_lines()
+    kept = {name: {line["trace.id"] for line in lines if line.get("http.route") == name
+                   and line.get("trace.id") in good}
+            for name in ("/live", "/api/files")}
+    assert kept["/live"] == kept["/api/files"]
+    assert 10 < len(kept["/live"]) < 100
+    assert set(bad) <= {line.get("trace.id") for line in lines}
+
+
+def rotate(service, number):
+    """As logrotate does: the file is moved away and the launcher gets SIGHUP."""
+    moved = service.folder / f"log.{number}"
+    service.log_file.rename(moved)
+    service.process.send_signal(signal.SIGHUP)
+    wait_for(service.log_file.exists, "a new log file", 5)
+    return moved
+
+
+def lines_in(*paths):
+    """The programs' lines in these files, each of which ends with a whole one."""
+    found = []
+    for path in paths:
+        lines = path.read_bytes().split(b"\n")
+        assert lines.pop() == b"", f"{path.name} doesn't end with a whole line"
+        found += [json.loads(line) for line in lines]
+    return [line for line in found if line["service"] != "coffer-gateway"]
+
+
+def test_rotations_under_load_lose_no_line_and_tear_none(start_service):
+    service = start_service()
+    file = service.create(TEXT)
+    targets = ["/live", "/api/files?limit=1", f"/api/files/{file['id']}", "/nowhere"]
+    stop = threading.Event()
+    asked = [[] for _ in targets]
+
+    def load(number):
+        while not stop.is_set():
+            asked[number].append(trace_of(service.get(targets[number])))
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(len(targets))]
+    for thread in threads:
+        thread.start()
+    files = []
+    try:
+        for number in range(8):
+            time.sleep(0.2)
+            files.append(rotate(service, number))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    service.stop()
+    files.append(service.log_file)
+    lines = lines_in(*files)
+    seen = Counter(line["trace.id"] for line in lines if "trace.id" in line)
+    assert all(len(each) > 20 for each in asked)
+    assert [trace for each in asked for trace in each if seen[trace] != 1] == []
+    assert len({line["event.id"] for line in lines}) == len(lines)
+    assert len([path for path in files if path.stat().st_size]) > 4
+
+
+def test_what_was_answered_is_logged_at_a_stop_and_soon_enough_for_a_kill(start_service):
+    service = start_service()
+    early = [trace_of(service.get("/live")) for _ in range(50)]
+    wait_for(lambda: early[-1] in service.log_file.read_text(), "written by itself", 5)
+    service.kill("health")
+    late = [trace_of(service.get("/api/files?limit=1")) for _ in range(200)]
+    service.stop()
+    seen = Counter(line["trace.id"] for line in lines_in(service.log_file) if "trace.id" in line)
+    assert [trace for trace in early + late if seen[trace] != 1] == []
+
+
+def test_a_failed_start_is_in_the_log(start_service):
+    service = start_service()
+    # A program alone, as lighttpd would start it.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(service.folder / "alone"))
+        listener.listen()
+        done = subprocess.run([str(service.binaries / "files_list")], check=False, stdin=listener,
+                              env={**service.env, "RUNTIME_DIR": str(service.folder / "none")},
+                              capture_output=True, cwd=service.folder, timeout=60)
+    assert done.returncode == 2, done.stderr
+    failed = [line for line in service.log_lines() if line["message"] == "cannot start"]
+    assert [line["log.level"] for line in failed] == ["error"]
+    assert failed[0]["error.message"] in done.stderr.decode()
+
+
 def test_rotation(start_service):
     """The file is moved away and the launcher gets SIGHUP, as logrotate does."""
     service = start_service()
-    # All but the admin command and the driver that programs load.
-    programs = len([path for path in service.binaries.iterdir() if not path.suffix]) - 1
+    # All but the driver that programs load, the admin command and the gateway's own.
+    programs = len([path for path in service.binaries.iterdir()
+                    if not path.suffix and path.name not in ("coffer", "access_log")])
 
     def started():
         said = [line["service"] for line in service.log_lines() if line["message"] == "started"]
         return len(set(said)) == programs
 
     wait_for(started, "every program has started", 10)
-    moved = service.folder / "log.1"
-    service.log_file.rename(moved)
-    service.process.send_signal(signal.SIGHUP)
-    wait_for(service.log_file.exists, "a new log file", 5)
+    moved = rotate(service, 1)
 
     def logged_in_new_file():
         one = f"/api/files/{UNKNOWN_ID}"
@@ -143,4 +270,5 @@ def test_rotation(start_service):
     wait_for(logged_in_new_file, "every program writes to the new file", 5)
     before = moved.stat().st_size
     service.create(TEXT)
+    service.settle_log()
     assert moved.stat().st_size == before and b'"message":"started"' in moved.read_bytes()

@@ -101,9 +101,10 @@ def test_elasticsearch(observed, asked):
 
 def test_the_error_report(observed, asked):
     [event] = observed[1].wait_for(1)
+    trace = event["contexts"]["trace"]
     assert event["tags"]["request_id"] == asked.request_id
-    assert event["contexts"]["trace"]["trace_id"] == asked.trace
-    assert event["contexts"]["trace"]["span_id"] == asked.answer.headers["traceparent"].split("-")[2]
+    assert trace["trace_id"] == asked.trace
+    assert trace["span_id"] == asked.answer.headers["traceparent"].split("-")[2]
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])

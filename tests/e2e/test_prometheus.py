@@ -15,7 +15,8 @@ from test_metrics_live import (MERGE_PATCH, OPENMETRICS, PROGRAMS, check_exact, 
                                settled)
 
 # What a scrape itself moves.
-OF_SCRAPES = re.compile(r"^(process_|http_requests_in_flight|auth_attempts|\w+_connections)|metrics")
+OF_SCRAPES = re.compile(
+    r"^(process_|http_requests_in_flight|auth_attempts|\w+_connections)|metrics")
 # Added by Prometheus.
 OWN = re.compile(r"^(up|scrape_)")
 

@@ -124,6 +124,7 @@ def test_each_program_tells_what_failed(reporting, project):
         [exception] = event["exception"]["values"]
         assert exception["type"] == problem["code"] and exception["value"]
         assert exception["mechanism"] == {"type": "generic", "handled": True}
+    wait_counted(service, "sent", len(requests))  # after the tracker has answered
     assert counted(service, "sent") == len(requests)
 
 

@@ -15,25 +15,26 @@ import pytest
 from bugsink import Bugsink
 from faultproxy import FaultProxy
 from samples import TEXT
+from servers import FerretDB
 from service import REPOSITORY, read_proc, wait_for
 
 JSON = {"Content-Type": "application/json"}
 
 # Program: a request to it, the crash point on its way, and the function that has the point.
 STEPS = {
-    "files_upload": (("PUT", "/api/files/upload/name", {"data": TEXT}), "upload.received",
+    "files_upload": (("PUT", "/api/files/upload/name", {"data": TEXT}), "step.upload",
                      "receive", "shared/files/files_create.c"),
-    "files_get": (("GET", "/api/files/{id}", {}), "get.locate",
+    "files_get": (("GET", "/api/files/{id}", {}), "step.get",
                   "files_locate", "shared/files/files_open.c"),
-    "files_list": (("GET", "/api/files", {}), "list.page",
+    "files_list": (("GET", "/api/files", {}), "step.list",
                    "write_page", "shared/files/files_list.c"),
-    "files_delete": (("DELETE", "/api/files/{id}", {}), "delete.mark",
+    "files_delete": (("DELETE", "/api/files/{id}", {}), "step.delete",
                      "mark", "shared/files/files_remove.c"),
     "files_update": (("PATCH", "/api/files/{id}",
-                      {"data": b'{"visibility":"public"}', "headers": JSON}), "update.apply",
+                      {"data": b'{"visibility":"public"}', "headers": JSON}), "step.update",
                      "try_update", "shared/files/files_update.c"),
-    "health": (("GET", "/ready", {}), "health.ask", "ask", "shared/app/health.c"),
-    "metrics": (("GET", "/api/metrics", {}), "metrics.render",
+    "health": (("GET", "/ready", {}), "step.health", "ask_part", "shared/app/health.c"),
+    "metrics": (("GET", "/api/metrics", {}), "step.metrics",
                 "answer", "fcgi-apps/metrics.c"),
 }
 SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
@@ -175,25 +176,31 @@ def test_the_failing_function_of_each_program_is_told(steps, project):
     assert len({event["issue"] for event in events.values()}) == len(STEPS)
 
 
-@pytest.mark.parametrize("storage", ["fs"])
-def test_an_error_in_the_metadata_plugin_is_told(start_service, project, tmp_path, storage):
-    """Which is an object of its own, with a library of its own."""
-    from servers import FerretDB  # started for this test alone
+def check_in_plugin(event, service):
+    top = top_in_app(event)
+    assert top["filename"].startswith("shared/metadata/metadata_mongodb"), frames_of(event)
+    assert top["function"] and top["lineno"]
+    files = [image["code_file"] for image in event["debug_meta"]["images"]]
+    assert str(service.binaries / "coffer-mongodb.so") in files
 
+
+def test_errors_and_crashes_in_the_metadata_plugin_are_told(start_service, project, tmp_path):
+    """Which is an object of its own, with a copy of the library of its own."""
     with FerretDB() as database:
-        service = start_service(SENTRY_DSN=project.dsn, METADATA_DRIVER="mongodb",
-                                MONGODB_URI=database.uri, MONGODB_DATABASE="crash")
-        service.expect_5xx = service.expect_damage = True
-        assert service.get("/api/files").status_code == 200
+        service = start_service(crash=True, CRASH_FOLDER=str(tmp_path), SENTRY_DSN=project.dsn,
+                                METADATA_DRIVER="mongodb", MONGODB_URI=database.uri,
+                                MONGODB_DATABASE="crash")
+        service.expect_5xx = service.expect_unclean = True
+        (tmp_path / "insert.committed").write_text("segv")
+        assert service.upload(TEXT).status_code >= 500
+        [crash] = project.wait_for(1)
+        assert crash["level"] == "fatal"
+        check_in_plugin(crash, service)
         database.kill()
         assert service.get("/api/files").status_code == 503
-        [event] = project.wait_for(1)
-        top = top_in_app(event)
-        assert top["filename"].startswith("shared/metadata/metadata_mongodb"), frames_of(event)
-        assert top["function"] and top["lineno"]
-        files = [image["code_file"] for image in event["debug_meta"]["images"]]
-        assert str(service.binaries / "coffer-mongodb.so") in files
-        service.expect_unclean = True
+        [_, error] = project.wait_for(2)
+        assert error["level"] == "error"
+        check_in_plugin(error, service)
 
 
 # ---- crashes ----
@@ -326,7 +333,8 @@ def test_a_record_holds_no_memory(start_service, project, proxy, tmp_path):
     (reports_of(service) / "crash-files_list.last").touch()
     answer = steps.provoke("files_list", "segv", "the-request")
     assert answer.status_code >= 500
-    [path] = wait_for(lambda: list(reports_of(service).glob("crash-files_list-*.record")), "written")
+    [path] = wait_for(lambda: list(reports_of(service).glob("crash-files_list-*.record")),
+                      "a record")
     assert path.stat().st_mode & 0o777 == 0o600
     for line in path.read_text().splitlines():
         parts.append(line.split(" ")[0])

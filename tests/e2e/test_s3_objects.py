@@ -12,7 +12,7 @@ from service import wait_for
 
 pytestmark = [pytest.mark.backends("s3+mongodb", "minio+mongodb", "s3+sqlite"), pytest.mark.core]
 
-PART = 5 * MIB
+PART = 8 * MIB
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def told_sha256(service, made):
     return {tag["Key"]: tag["Value"] for tag in tags}.get("sha256")
 
 
-@pytest.mark.parametrize("size", [0, 1, 300_000, PART, PART + 1, 12_345_678])
+@pytest.mark.parametrize("size", [0, 1, 300_000, PART, PART + 1, 20_345_678])
 def test_an_object_is_its_file(service, size):
     content = random_bytes(size, seed=size)
     made = service.create(content, unique())

@@ -315,10 +315,13 @@ def test_a_full_buffer_is_counted(start_service, proxy):
     """Each span is sent or counted as dropped, none twice."""
     proxy.status(503, {"Retry-After": "3600"})
     service = start_service(OTEL_EXPORTER_OTLP_ENDPOINT=proxy.endpoint, ACCESS_LOG="0", WORKERS="2")
-    for _ in range(3000):
-        assert service.get("/api/files?limit=1").status_code == 200
+    ids = [f"0199c0de-7d1a-7c3e-9a55-{number:012x}" for number in range(70)]
+    for _ in range(500):
+        assert service.post("/api/files/delete", json={"ids": ids}).status_code == 200
     assert counted(service, "dropped_queue") > 0
-    at_least = 3000 + service.metric("metadata_operations_total", operation="file_list")
+    assert counted(service, "dropped_limit") >= 500 * 6  # beyond 64 of a request
+    at_least = 500 + service.metric("metadata_operations_total", operation="file_get")
+    assert at_least >= 500 * 71
     service.restart()  # what was left is counted at the stop
     total = sum(counted(service, outcome) for outcome in
                 ("sent", "dropped_queue", "dropped_limit", "dropped_failed"))

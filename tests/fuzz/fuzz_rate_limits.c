@@ -3,6 +3,7 @@
  * and as a message to be masked. Reports may be held back for a day at most.
  */
 #include "fuzz.h"
+#include "observe/log_redact.h"
 #include "observe/report_parts.h"
 
 #define DAY_S (24 * 3600)
@@ -39,7 +40,7 @@ static void check_masked(struct str bytes)
 {
     struct buf out;
     buf_init(&out, 4 * bytes.len + 4);
-    report_scrub(bytes, &out);
+    log_redact(bytes, &out);
     MUST(!out.failed && out.len <= 4 * bytes.len);
     buf_release(&out);
 }

@@ -75,6 +75,12 @@ static void remove_temp_dirs(void)
         nftw(temp_dirs[i], remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+unsigned check_seed(void)
+{
+    const char *given = getenv("COFFER_TEST_SEED");
+    return given ? (unsigned)strtoul(given, NULL, 10) : 1;
+}
+
 const char *check_temp_dir(void)
 {
     if (temp_dir_count == TEMP_DIRS_MAX)

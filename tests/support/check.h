@@ -36,6 +36,9 @@ void check_register(struct check_test *test);
     }                                                                                              \
     static void test_##suite_name##_##test_name(void)
 
+/* Where random tests begin: COFFER_TEST_SEED, or always the same. */
+unsigned check_seed(void);
+
 /* Failures print the values and, when `label` is not NULL, which row of a table it was. */
 void check_true(bool value, const char *expression, const char *label, const char *file, int line);
 void check_int(int64_t got, int64_t want, const char *label, const char *file, int line);

@@ -29,7 +29,19 @@ enum err_code log_file_open_target(struct log **ret_log, const char *target, enu
     static struct config config = {.environment = "test"};
     snprintf(config.log_file, sizeof config.log_file, "%s", target);
     config.log_level = level;
+    config.log_queue_bytes = 16 << 20;
     return log_open(ret_log, &config, "files_get", &fixed_clock, err);
+}
+
+struct log *log_file_open_small(const char *target, int64_t sample)
+{
+    static struct config config = {.environment = "test"};
+    struct log *log = NULL;
+    struct err err;
+    snprintf(config.log_file, sizeof config.log_file, "%s", target);
+    config.log_success_sample = sample;
+    CHECK_ERR(log_open(&log, &config, "files_get", &fixed_clock, &err), ERR_OK, &err);
+    return log;
 }
 
 struct log_file log_file_open(void)
@@ -53,6 +65,12 @@ struct buf log_file_read(const char *path)
     return text;
 }
 
+struct buf log_file_written(const struct log_file *file)
+{
+    CHECK(log_flush(file->log, 10000));
+    return log_file_read(file->path);
+}
+
 int log_file_check_lines(const char *label, struct str text)
 {
     int count = 0;
@@ -66,6 +84,23 @@ int log_file_check_lines(const char *label, struct str text)
         CHECK_ROW(label, text_is_utf8(line));
         cJSON_Delete(object);
         count++;
+    }
+    return count;
+}
+
+size_t log_file_numbers(struct str text, uint64_t *numbers, size_t max)
+{
+    static const char name[] = "\"event.id\":\"abababababababab";
+    size_t count = 0;
+    for (struct str line = str_cut(&text, '\n'); line.len && count < max;
+         line = str_cut(&text, '\n')) {
+        const char *at = memmem(line.data, line.len, name, sizeof name - 1);
+        unsigned char bytes[8] = {0};
+        CHECK(at && text_unhex((struct str){at + sizeof name - 1, 16}, bytes, sizeof bytes));
+        uint64_t number = 0;
+        for (size_t i = 0; i < sizeof bytes; i++)
+            number = number << 8 | bytes[i];
+        numbers[count++] = number;
     }
     return count;
 }

@@ -28,7 +28,7 @@ TEST(crash_handler, leaves_sanitizers_alone)
 
 #else
 
-#define STACK_BYTES ((size_t)256 * 1024)
+#define STACK_BYTES ((size_t)2 * 1024 * 1024) /* thread-local buffers of all tests are in it */
 
 static char folder[200];
 
@@ -90,7 +90,8 @@ static void overflow_a_thread(void)
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    pthread_create(&thread, &attributes, fill_stack_of_thread, NULL);
+    if (pthread_create(&thread, &attributes, fill_stack_of_thread, NULL) != 0)
+        _exit(98);
     pthread_join(thread, NULL);
 }
 

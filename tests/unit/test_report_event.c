@@ -186,34 +186,11 @@ TEST(report_event, a_path_with_a_name_in_it_is_not_told)
 
 TEST(report_event, credentials_are_masked)
 {
-    static const struct {
-        const char *text;
-        const char *want;
-    } rows[] = {
-        {"", ""},
-        {"nothing to hide: at 10:00, a/b", "nothing to hide: at 10:00, a/b"},
-        {"mongodb://user:pass@host/db is away", "mongodb://***@host/db is away"},
-        {"https://key@host/1", "https://***@host/1"},
-        {"https://host/a@b", "https://host/a@b"},
-        {"http://a:b@c@host", "http://***@host"},
-        {"X-Amz-Signature=abc&x=1", "X-Amz-Signature=***&x=1"},
-        {"token=abc, next", "token=***, next"},
-        {"Authorization: Bearer abc def", "Authorization:*** def"},
-        {"sentry_key=abc", "sentry_key=***"},
-        {"password: \"abc\"", "password:***\""},
-        {"secretary=abc", "secretary=abc"},
-        {"the token is bad", "the token is bad"},
-        {"token=", "token="},
-        {"://", "://"},
-        {"=:=/@", "=:=/@"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct buf out;
-        buf_init(&out, 1000);
-        report_scrub(str_of(rows[i].text), &out);
-        CHECK_STR_ROW(rows[i].text, buf_str(&out), rows[i].want);
-        buf_release(&out);
-    }
+    struct report_event event = failed_request();
+    event.value = STR("mongodb://user:pass@host/db: token=abc"); /* more: test_log_redact.c */
+    cJSON *json = written(&source, &event, NULL);
+    check_text(json, "exception/values/0/value", "mongodb://***@host/db: token=***");
+    cJSON_Delete(json);
 }
 
 TEST(report_event, equal_faults_have_one_fingerprint_and_others_another)
