@@ -52,7 +52,7 @@ check_command() {
         trap 'rm -f -- "$COFFER_NODES_FILE"' EXIT
         begin_nodes_file
     fi
-    COFFER_ACCESS_LOG='' # nothing is started
+    export COFFER_ACCESS_LOG='' # nothing is started
     (cd -- "$COFFER_BIN" && lighttpd -tt -f "$COFFER_SHARE/$configuration") ||
         die "lighttpd refuses $COFFER_SHARE/$configuration"
     printf 'settings, lighttpd and its configuration are in order\n'

@@ -24,8 +24,8 @@ struct files {
     const struct clock *clock;
     struct storage *storage;
     struct metadata *metadata;
-    struct metrics *metrics;     /* may be NULL (admin command) */
-    struct step_pool *step_pool; /* only where uploads are taken, else NULL */
+    struct metrics *metrics;           /* may be NULL (admin command) */
+    struct step_pool *step_pool;       /* only where uploads are taken, else NULL */
     struct object_cache *object_cache; /* only where files are read from a store, else NULL */
     /* Told that marked rows wait for their bytes to be removed; NULL: the caller removes them. */
     void (*bytes_left)(void *context);

@@ -18,7 +18,7 @@ struct step {
     void (*run)(struct step *step);
     struct step *next;
     struct trace_context *trace_context; /* of who submitted it; set by the pool */
-    bool pending; /* queued or running; guarded by the pool */
+    bool pending;                        /* queued or running; guarded by the pool */
 };
 
 /* `threads` of them, with all signals blocked. Caller frees with step_pool_close when no step is

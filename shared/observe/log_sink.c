@@ -40,8 +40,9 @@ static int open_socket(struct log_sink *sink, struct str path)
     int reason = errno;
     close(probe);
     errno = reason;
-    /* Not connected itself, but sent with the address: so a receiver may restart. */
-    return failed ? -1 : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    /* Not connected itself, but sent with the address: so a receiver may restart, also while a program
+     * starts: then the socket is there and nobody reads it. */
+    return failed && reason != ECONNREFUSED ? -1 : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
 
 static void take_file(struct log_sink *sink, int fd)

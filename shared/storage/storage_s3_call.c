@@ -111,7 +111,8 @@ static enum err_code prepare(const struct storage_s3 *s3, const struct s3_call *
     if (code == ERR_OK)
         code = sign(s3, call, prepared, err);
     add_traceparent(&prepared->headers);
-    if (code == ERR_OK && (prepared->path.failed || prepared->url.failed || prepared->headers.failed))
+    if (code == ERR_OK &&
+        (prepared->path.failed || prepared->url.failed || prepared->headers.failed))
         code = err_set_internal(err, ERR_NO_MEMORY, 0, call->operation, "Out of memory.");
     prepared->request = (struct http_request){
         .method = call->method,

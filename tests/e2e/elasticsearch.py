@@ -177,7 +177,13 @@ class Shipper:
 
     def queued(self):
         """Bytes that wait."""
-        return sum(path.stat().st_size for path in self.folder.glob("queue.*"))
+        sizes = 0
+        for path in self.folder.glob("queue.*"):
+            try:
+                sizes += path.stat().st_size
+            except FileNotFoundError:  # sent meanwhile
+                pass
+        return sizes
 
     def senders(self):
         found = []

@@ -1,7 +1,9 @@
-"""A service whose store is behind a proxy that does what stores do on bad days (faultproxy.py). The
+"""A service whose stores are behind a proxy that does what stores do on bad days (faultproxy.py). The
 settings here are short where the defaults are long, so that tests are quick."""
 
 import time
+
+import pytest
 
 import backends
 from exchanges import call, problem_fault, upload_request
@@ -19,36 +21,33 @@ LIMIT = 2 * DEADLINE + 2 * NOISE  # what became of an upload is asked for, too
 
 
 class Faulty:
-    """A service whose store is behind a proxy."""
+    """A service that reaches one of its stores through `proxy`."""
 
-    def __init__(self, start_service, **env):
-        self.stores = backends.current().open(None)
-        self.objects = self.stores.objects
-        self.proxy = FaultProxy(self.objects.store.endpoint)
-        settings = {"S3_STALL_SECONDS": STALL, "S3_DEADLINE_SECONDS": DEADLINE,
-                    "SWEEP_INTERVAL_SECONDS": 2, **env}
-        # Parts as small as may be, and each download asks the store.
-        settings = {"S3_PART_SIZE": "5M", "OBJECT_CACHE": "0"} | settings
-        self.service = start_service(stores=self.stores, S3_ENDPOINT=self.proxy.endpoint,
-                                     **settings)
+    def __init__(self, start_service, stores, proxy, settings):
+        self.stores, self.objects, self.proxy = stores, stores.objects, proxy
+        self.service = start_service(stores=stores,
+                                     **{"SWEEP_INTERVAL_SECONDS": 2, **settings})
         self.service.expect_5xx = True
-        # The first object of a bucket takes a store longer than all that follow.
-        self.objects.write("first", b"x")
-        self.objects.remove("first")
 
     def upload(self, way="put", content=b"x", name=None, key=None, timeout=60):
         return call(self.service.port, *upload_request(way, name or unique(), content, key),
                     timeout=timeout)
 
+    def call(self, method, path, body=None, headers=None):
+        return call(self.service.port, method, path, body, headers)
+
     def read(self, made, **options):
         return call(self.service.port, "GET", f"/api/files/{made['id']}", **options)
 
-    def retries(self):
-        return self.service.metric("storage_operations_total", operation="retry")
+    def listed(self):
+        return self.service.get("/api/files").json()["files"]
 
     def recovered(self):
         """I8: everything works again within ten seconds, of itself."""
         self.proxy.clear()
+        # A load begins with a list.
+        wait_for(lambda: self.call("GET", "/api/files?limit=1").status == 200, "lists again",
+                 RECOVERY_SECONDS)
         load = Load(self.service, clients=0)
         load.recover()
         assert not load.violations, load.violations
@@ -61,7 +60,7 @@ class Faulty:
         while ids := [each["id"] for each in self.service.get("/api/files?limit=20").json()["files"]]:
             assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
         self.service.coffer("gc", "--grace", "0")
-        self.stores.objects.abort_all()
+        self.objects.abort_all()
         wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
 
     def settled(self, files):
@@ -78,30 +77,54 @@ class Faulty:
             self.proxy.close()
 
 
-# ---- fixtures, for `yield from` ----
+class FaultyStore(Faulty):
+    def __init__(self, start_service, **env):
+        stores = backends.current().open(None)
+        proxy = FaultProxy(stores.objects.store.endpoint)
+        # Parts as small as may be, and each download asks the store.
+        super().__init__(start_service, stores, proxy,
+                         {"S3_STALL_SECONDS": STALL, "S3_DEADLINE_SECONDS": DEADLINE,
+                          "S3_PART_SIZE": "5M", "OBJECT_CACHE": "0",
+                          "S3_ENDPOINT": proxy.endpoint, **env})
+        # The first object of a bucket takes a store longer than all that follow.
+        self.objects.write("first", b"x")
+        self.objects.remove("first")
 
-def running_faulty():
-    made = Faulty(lambda **options: open_service(**options).start())
-    yield made
-    made.close()
+    def retries(self):
+        return self.service.metric("storage_operations_total", operation="retry")
 
 
-def emptied(shared):
-    shared.empty()
-    yield shared
-    shared.proxy.clear()
+# ---- fixtures ----
 
+def fixtures(kind):
+    """Of a module: one for all its tests, the same emptied for each of them that leaves it running,
+    and a factory of others."""
 
-def factory(start_service):
-    made = []
+    @pytest.fixture(scope="module")
+    def shared():
+        made = kind(lambda **options: open_service(**options).start())
+        yield made
+        made.close()
 
-    def start(**env):
-        made.append(Faulty(start_service, **env))
-        return made[-1]
+    @pytest.fixture
+    def quick(shared):
+        shared.empty()
+        yield shared
+        shared.proxy.clear()
 
-    yield start
-    for each in made:
-        each.close()
+    @pytest.fixture
+    def faulty(start_service):
+        made = []
+
+        def start(**env):
+            made.append(kind(start_service, **env))
+            return made[-1]
+
+        yield start
+        for each in made:
+            each.close()
+
+    return shared, quick, faulty
 
 
 # ---- answers ----

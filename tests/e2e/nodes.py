@@ -235,6 +235,7 @@ class NodeSet(Launched):
         return f"http://127.0.0.1:{name.removeprefix('node-')}"
 
     def logs(self):
+        self.settle_log()
         return {path.name: path.read_text() for path in self.log_file.parent.glob("log*")}
 
 

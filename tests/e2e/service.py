@@ -325,7 +325,8 @@ class Service:
         while len(sizes) * 0.02 < quiet or sizes.count(sizes[-1]) < len(sizes):
             if time.monotonic() > deadline:
                 return
-            size = [path.stat().st_size for path in self.log_files() if path.is_file()]
+            size = [path.stat().st_size for path in self.log_file.parent.glob("log*")
+                    if path.is_file()]
             sizes = [*sizes, size] if sizes[-1] == size else [size]
             time.sleep(0.02)
 

@@ -11,9 +11,10 @@ import backends
 import servers
 from exchanges import call, log_faults, problem_fault, upload_request
 from faultproxy import FaultProxy
+from faulty import Faulty, fixtures, timed
 from history import RECOVERY_SECONDS, Load
 from samples import MIB, random_bytes, sha256, unique
-from service import open_service, wait_for
+from service import wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb")
 
@@ -23,85 +24,16 @@ NOISE = 2      # of a busy machine
 SILENT = DEADLINE + NOISE
 
 
-class Faulty:
-    """A service whose database is behind a proxy."""
-
+class FaultyDatabase(Faulty):
     def __init__(self, start_service, **env):
-        self.stores = backends.current().open(None)
-        self.proxy = FaultProxy(self.stores.database.uri)
-        settings = {"MONGODB_TIMEOUT_MS": TIMEOUT * 1000,
-                    "MONGODB_DEADLINE_SECONDS": DEADLINE, "SWEEP_INTERVAL_SECONDS": 2, **env}
-        self.service = start_service(stores=self.stores, MONGODB_URI=self.proxy.uri, **settings)
-        self.service.expect_5xx = True
-
-    def upload(self, content=b"x", name=None, key=None, way="put"):
-        return call(self.service.port, *upload_request(way, name or unique(), content, key))
-
-    def call(self, method, path, body=None, headers=None):
-        return call(self.service.port, method, path, body, headers)
-
-    def listed(self):
-        return self.service.get("/api/files").json()["files"]
-
-    def recovered(self):
-        self.proxy.clear()
-        wait_for(lambda: self.call("GET", "/api/files?limit=1").status == 200, "lists again",
-                 RECOVERY_SECONDS)
-        load = Load(self.service, clients=0)
-        load.recover()
-        assert not load.violations, load.violations
-
-    def empty(self):
-        self.proxy.clear()
-        self.proxy.forget()
-        wait_for(lambda: call(self.service.port, "GET", "/ready").status == 200, "ready",
-                 2 * RECOVERY_SECONDS)
-        while ids := [each["id"] for each in self.service.get("/api/files?limit=20").json()["files"]]:
-            assert self.service.post("/api/files/delete", json={"ids": ids}).status_code == 200
-        self.service.coffer("gc", "--grace", "0")
-        self.stores.objects.abort_all()
-        wait_for(lambda: self.service.stored_bytes() == {}, "nothing is stored", RECOVERY_SECONDS)
-
-    def settled(self, files):
-        self.service.coffer("gc", "--grace", "0")
-        objects = self.stores.objects
-        wait_for(lambda: len(objects.every()) == files, f"{files} objects", RECOVERY_SECONDS)
-
-    def close(self):
-        self.proxy.clear()
-        try:
-            self.service.close()
-        finally:
-            self.proxy.close()
+        stores = backends.current().open(None)
+        proxy = FaultProxy(stores.database.uri)
+        super().__init__(start_service, stores, proxy,
+                         {"MONGODB_TIMEOUT_MS": TIMEOUT * 1000,
+                          "MONGODB_DEADLINE_SECONDS": DEADLINE, "MONGODB_URI": proxy.uri, **env})
 
 
-@pytest.fixture
-def faulty(start_service):
-    made = []
-
-    def start(**env):
-        made.append(Faulty(start_service, **env))
-        return made[-1]
-
-    yield start
-    for each in made:
-        each.close()
-
-
-@pytest.fixture(scope="module")
-def shared():
-    made = Faulty(lambda **options: open_service(**options).start())
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def quick(shared):
-    """The same for all tests that leave it running; empty."""
-    shared.empty()
-    yield shared
-    shared.proxy.clear()
-
+shared, quick, faulty = fixtures(FaultyDatabase)
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
@@ -117,10 +49,8 @@ def every_call(made):
             upload_request("put", unique(), b"x", unique("key"))]
 
 
-def timed(quick, request):
-    started = time.monotonic()
-    answer = quick.call(*request)
-    return answer, time.monotonic() - started
+def asked(quick, request):
+    return timed(quick.call, *request)
 
 
 def unavailable(answer, took, within):
@@ -136,10 +66,10 @@ def unavailable(answer, took, within):
 
 def all_unavailable(quick, made, within):
     for request in every_call(made):
-        answer, took = timed(quick, request)
+        answer, took = asked(quick, request)
         unavailable(answer, took, within)
     assert quick.call("GET", "/live").status == 200
-    ready, took = timed(quick, ("GET", "/ready"))
+    ready, took = asked(quick, ("GET", "/ready"))
     assert ready.status == 503 and took < within
     health = quick.call("GET", "/health")
     assert health.status == 503 and health.json()["checks"]["metadata"]["status"] != "ok"
@@ -173,7 +103,7 @@ def test_many_callers_of_a_silent_database(quick):
 
     def ask(number):
         path = "/api/files?limit=1" if number % 2 else f"/api/files/{made['id']}/meta"
-        answers.append(timed(quick, ("GET", path)))
+        answers.append(asked(quick, ("GET", path)))
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
     for thread in threads:
@@ -234,7 +164,7 @@ def test_f14_the_primary_steps_down(quick, code, name):
     made = quick.service.create(b"kept")
     for method in ("insert", "update", "findAndModify"):
         quick.proxy.error(code, name, times=1, method=method)
-    uploaded = quick.upload(b"new", key=unique("key"))
+    uploaded = quick.upload(content=b"new", key=unique("key"))
     assert uploaded.status == 201, str(uploaded)
     changed = quick.call("PATCH", f"/api/files/{made['id']}", b'{"metadata": {"a": "b"}}',
                          MERGE_PATCH)
@@ -246,7 +176,7 @@ def test_f14_the_primary_steps_down(quick, code, name):
                     ("PATCH", f"/api/files/{made['id']}", b'{"metadata": {"c": "d"}}',
                      MERGE_PATCH),
                     ("DELETE", f"/api/files/{made['id']}")):
-        answer, took = timed(quick, request)
+        answer, took = asked(quick, request)
         unavailable(answer, took, SILENT)
     quick.recovered()
     quick.settled(len(quick.listed()))
@@ -262,14 +192,14 @@ def test_f15_lost_replies_of_an_upload(quick, command, ending, times):
     file whatever it was."""
     content, name, key = random_bytes(20_000, seed=15), unique(), unique("key")
     quick.proxy.lost_reply(ending=ending, times=times, method=command)
-    answer, took = timed(quick, upload_request("put", name, content, key))
+    answer, took = asked(quick, upload_request("put", name, content, key))
     quick.proxy.clear()
     if answer.status != 201:
         unavailable(answer, took, 2 * SILENT)
     seen = []
 
     def known():
-        seen.append(quick.upload(content, name, key))
+        seen.append(quick.upload("put", content, name, key))
         return seen[-1].status not in (409, 503)
 
     wait_for(known, "the key is free", RECOVERY_SECONDS + 2, 0.2)
@@ -289,14 +219,14 @@ def test_f15_lost_replies_of_changes_and_deletes(quick, ending):
     kept, gone = quick.service.create(b"kept"), quick.service.create(b"gone")
     for command in ("update", "findAndModify"):
         quick.proxy.lost_reply(ending=ending, times=1, method=command)
-    changed, took = timed(quick, ("PATCH", f"/api/files/{kept['id']}",
+    changed, took = asked(quick, ("PATCH", f"/api/files/{kept['id']}",
                                   b'{"metadata": {"a": "b"}}', MERGE_PATCH))
     if changed.status != 200:
         unavailable(changed, took, 2 * SILENT)
     quick.proxy.clear()
     for command in ("update", "findAndModify"):
         quick.proxy.lost_reply(ending=ending, times=1, method=command)
-    deleted, took = timed(quick, ("DELETE", f"/api/files/{gone['id']}"))
+    deleted, took = asked(quick, ("DELETE", f"/api/files/{gone['id']}"))
     if deleted.status != 200:
         unavailable(deleted, took, 2 * SILENT)
     quick.proxy.clear()

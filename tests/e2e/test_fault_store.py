@@ -10,8 +10,7 @@ import backends
 import servers
 from exchanges import call, log_faults
 from faultproxy import FaultProxy
-from faulty import (LARGE, LIMIT, NOISE, QUICK, SMALL, emptied, factory, failed,
-                    running_faulty, timed)
+from faulty import LARGE, LIMIT, NOISE, QUICK, SMALL, FaultyStore, failed, fixtures, timed
 from history import RECOVERY_SECONDS, Load
 from problems import check_problem
 from samples import MIB, random_bytes, sha256, unique
@@ -19,21 +18,7 @@ from service import wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite")
 
-@pytest.fixture(scope="module")
-def shared():
-    yield from running_faulty()
-
-
-@pytest.fixture
-def quick(shared):
-    """The same for all tests that leave it running; empty."""
-    yield from emptied(shared)
-
-
-@pytest.fixture
-def faulty(start_service):
-    """A factory of others."""
-    yield from factory(start_service)
+shared, quick, faulty = fixtures(FaultyStore)
 
 
 # ---- F9: refused ----

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from faulty import (LARGE, LIMIT, NOISE, SMALL, emptied, factory, failed, running_faulty, timed)
+from faulty import LARGE, LIMIT, NOISE, SMALL, FaultyStore, failed, fixtures, timed
 from framing import check_raw_problem
 from problems import check_problem
 from rawhttp import RawConnection, raw_request
@@ -13,22 +13,7 @@ from service import wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite")
 
-
-@pytest.fixture(scope="module")
-def shared():
-    yield from running_faulty()
-
-
-@pytest.fixture
-def quick(shared):
-    """The same for all tests that leave it running; empty."""
-    yield from emptied(shared)
-
-
-@pytest.fixture
-def faulty(start_service):
-    """A factory of others."""
-    yield from factory(start_service)
+shared, quick, faulty = fixtures(FaultyStore)
 
 
 # ---- F11: errors ----

@@ -122,15 +122,16 @@ def test_nodes_in_the_background():
         nodes.close()
 
 
-def test_node_has_a_port_and_a_folder_of_its_own(unstarted, tmp_path):
+def test_node_has_a_port_and_a_folder_of_its_own(unstarted):
     """Beside a gateway on the same machine, with nothing said of either."""
     port = quiet_port()
+    folder = unstarted.folder  # short enough for sockets in it
     environment = {"NODE_MODE": "single", "NODE_PORT": str(port), "RUNTIME_DIR": "",
-                   "XDG_RUNTIME_DIR": str(tmp_path)}
+                   "XDG_RUNTIME_DIR": str(folder)}
     try:
         said = run(unstarted, "node", "start", **environment)
         assert f"http://127.0.0.1:{port}/" in said.stdout, said
-        assert (tmp_path / f"coffer-{port}" / "ready").exists()
+        assert (folder / f"coffer-{port}" / "ready").exists()
     finally:
         assert run(unstarted, "node", "stop", **environment).returncode == 0
 

@@ -15,7 +15,7 @@ from test_report import lose_bytes
 pytestmark = pytest.mark.local("bytes are taken from the folder")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def observed():
     """A service, and everything that it can tell of itself to."""
     with Bugsink() as tracker, Collector() as collector, Elasticsearch() as store:
@@ -60,22 +60,27 @@ class Asked:
             assert line["log.level"] == line["level"] == "error"
 
 
-@pytest.fixture(scope="module")
-def asked(observed):
+def test_one_request_in_all_that_tells_of_it(observed):
     service = observed[0]
     service.create(TEXT)  # others are in all of them, too
     asked = Asked(service)
     service.get("/api/files")
-    return asked
+    check_answer(asked)
+    check_logs(observed, asked)
+    check_elasticsearch(observed, asked)
+    check_error_report(observed, asked)
+    check_exemplar(observed, asked, "/metrics")
+    check_exemplar(observed, asked, "/api/metrics")
+    check_spans(observed, asked)
 
 
-def test_the_answer(asked):
+def check_answer(asked):
     problem = asked.answer.json()
     assert asked.answer.headers["X-Request-Id"] == problem["requestId"] == asked.request_id
     assert asked.answer.headers["traceparent"].split("-")[1] == problem["traceId"] == asked.trace
 
 
-def test_the_logs_of_gateway_and_program(observed, asked):
+def check_logs(observed, asked):
     service = observed[0]
 
     def lines():
@@ -87,7 +92,7 @@ def test_the_logs_of_gateway_and_program(observed, asked):
     asked.check_lines(found)
 
 
-def test_elasticsearch(observed, asked):
+def check_elasticsearch(observed, asked):
     store = observed[3]
     for query in ({"term": {"trace_id": asked.trace}}, {"term": {"trace.id": asked.trace}},
                   {"term": {"http.request.id": asked.request_id}}):
@@ -99,7 +104,7 @@ def test_elasticsearch(observed, asked):
         asked.check_lines(found)
 
 
-def test_the_error_report(observed, asked):
+def check_error_report(observed, asked):
     [event] = observed[1].wait_for(1)
     trace = event["contexts"]["trace"]
     assert event["tags"]["request_id"] == asked.request_id
@@ -107,8 +112,7 @@ def test_the_error_report(observed, asked):
     assert trace["span_id"] == asked.answer.headers["traceparent"].split("-")[2]
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])
-def test_the_exemplar(observed, asked, path):
+def check_exemplar(observed, asked, path):
     """Of the gateway's and of the program's duration of this very kind of request."""
     service = observed[0]
 
@@ -123,7 +127,7 @@ def test_the_exemplar(observed, asked, path):
     assert (labels["method"], labels["route"]) == ("GET", "/api/files/:id")
 
 
-def test_the_spans(observed, asked):
+def check_spans(observed, asked):
     spans = observed[2].wait_for(lambda spans: len(spans) > 2, asked.trace)
     whole = {span.service: span for span in spans if span.kind == 2}
     assert set(whole) == {"coffer-gateway", "coffer-files_get"}

@@ -26,8 +26,8 @@ static char *bytes_of(const struct file *file, char *target)
 
 static bool is_kept(struct object_cache *cache, const struct file *file)
 {
-    static _Thread_local char want[OBJECT_CACHE_LARGEST + 1];
-    static _Thread_local char got[OBJECT_CACHE_LARGEST + 1];
+    char want[OBJECT_CACHE_LARGEST + 1];
+    char got[OBJECT_CACHE_LARGEST + 1];
     if (!object_cache_find(cache, file, got))
         return false;
     return memcmp(got, bytes_of(file, want), (size_t)file->size) == 0;
@@ -35,7 +35,7 @@ static bool is_kept(struct object_cache *cache, const struct file *file)
 
 static void keep(struct object_cache *cache, const struct file *file)
 {
-    static _Thread_local char bytes[OBJECT_CACHE_LARGEST + 1];
+    char bytes[OBJECT_CACHE_LARGEST + 1];
     object_cache_keep(cache, file, bytes_of(file, bytes));
 }
 
@@ -131,8 +131,8 @@ struct many {
 
 static void use(void *context, int index)
 {
-    static _Thread_local char got[OBJECT_CACHE_LARGEST + 1];
-    static _Thread_local char want[OBJECT_CACHE_LARGEST + 1];
+    char got[OBJECT_CACHE_LARGEST + 1];
+    char want[OBJECT_CACHE_LARGEST + 1];
     struct many *many = context;
     for (int i = 0; i < TURNS; i++) {
         struct file file = object((i * 7 + index * 3) % 80, 5000);
@@ -141,7 +141,7 @@ static void use(void *context, int index)
             if (memcmp(got, bytes_of(&file, want), (size_t)file.size) != 0)
                 atomic_fetch_add(&many->wrong, 1);
         } else {
-            keep(many->cache, &file);
+            object_cache_keep(many->cache, &file, bytes_of(&file, want));
         }
     }
 }

@@ -37,52 +37,74 @@ static enum err_code note_upload(void *context, const struct s3_upload *upload, 
 
 #define SEEN(key, size) key " " size " 1795255200123 \"e\";"
 
+/* A document, what is told of it and where the next page begins. */
+struct page_row {
+    const char *name;
+    const char *in;
+    const char *want;
+    const char *token;
+    const char *upload_id;
+    enum err_code code;
+};
+
+static void check_page(const struct page_row *row, bool is_uploads)
+{
+    struct err err;
+    struct buf out;
+    struct s3_page page;
+    buf_init(&out, 4096);
+    s3_page_init(&page);
+    enum err_code code = is_uploads
+                             ? s3_page_uploads(&page, str_of(row->in), note_upload, &out, &err)
+                             : s3_page_objects(&page, str_of(row->in), note_object, &out, &err);
+    const char *name = row->name;
+    CHECK_ERR_ROW(name, code, row->code, &err);
+    CHECK_STR_ROW(name, buf_str(&out), row->want);
+    if (code == ERR_OK) {
+        CHECK_STR_ROW(name, buf_str(&page.token), row->token);
+        CHECK_STR_ROW(name, buf_str(&page.upload_id), row->upload_id);
+    }
+    s3_page_release(&page);
+    buf_release(&out);
+}
+
+static void check_unreadable(const char *listing)
+{
+    const struct page_row row = {listing, listing, "", "", "", ERR_STORAGE};
+    check_page(&row, false);
+}
+
 TEST(storage_s3_page, tells_of_our_objects_and_the_next_page)
 {
-    static const struct {
-        const char *name;
-        const char *in;
-        const char *want;
-        const char *token;
-    } rows[] = {
-        {"none", LISTING("<IsTruncated>false</IsTruncated>"), "", ""},
+    static const struct page_row rows[] = {
+        {"none", LISTING("<IsTruncated>false</IsTruncated>"), "", "", "", ERR_OK},
         {"two", LISTING(OBJECT(KEY_A, "0") OBJECT(KEY_B, "17")), SEEN(KEY_A, "0") SEEN(KEY_B, "17"),
-         ""},
+         "", "", ERR_OK},
         {"foreign keys",
          LISTING(OBJECT("readme", "1") OBJECT("ab/c/d", "1") OBJECT(KEY_A, "2") OBJECT("../x", "1")
                      OBJECT("AB/x", "3") OBJECT("", "1")),
-         SEEN(KEY_A, "2"), ""},
-        {"a foreign key may lack anything", LISTING("<Contents><Key>x</Key></Contents>"), "", ""},
+         SEEN(KEY_A, "2"), "", "", ERR_OK},
+        {"a foreign key may lack anything", LISTING("<Contents><Key>x</Key></Contents>"), "", "",
+         "", ERR_OK},
         {"next",
          LISTING("<IsTruncated>true</IsTruncated><NextContinuationToken>a&amp;b=="
                  "</NextContinuationToken>" OBJECT(KEY_A, "1")),
-         SEEN(KEY_A, "1"), "a&b=="},
+         SEEN(KEY_A, "1"), "a&b==", "", ERR_OK},
         {"a token without more", LISTING("<NextContinuationToken>x</NextContinuationToken>"), "",
-         ""},
+         "", "", ERR_OK},
         {"encoded",
          LISTING(OBJECT("ab%2F0123", "1") OBJECT("%61b/4%20", "1")
                      OBJECT("ab/%zz", "1") "<EncodingType>url</EncodingType>"),
-         SEEN(KEY_A, "1"), ""},
-        {"not encoded, so the percent is its own", LISTING(OBJECT("ab%2F0123", "1")), "", ""},
+         SEEN(KEY_A, "1"), "", "", ERR_OK},
+        {"not encoded, so the percent is its own", LISTING(OBJECT("ab%2F0123", "1")), "", "", "",
+         ERR_OK},
         {"unquoted tag, no fraction of a second",
          LISTING("<Contents><Key>ab/c</Key><LastModified>2026-11-21T10:00:00Z</LastModified>"
                  "<ETag>e-2</ETag><Size>5</Size><StorageClass>X</StorageClass></Contents>"),
-         "ab/c 5 1795255200000 \"e-2\";", ""},
+         "ab/c 5 1795255200000 \"e-2\";", "", "", ERR_OK},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct err err;
-        struct buf out;
-        struct s3_page page;
-        buf_init(&out, 4096);
-        s3_page_init(&page);
-        CHECK_ERR_ROW(rows[i].name,
-                      s3_page_objects(&page, str_of(rows[i].in), note_object, &out, &err), ERR_OK,
-                      &err);
-        CHECK_STR_ROW(rows[i].name, buf_str(&out), rows[i].want);
-        CHECK_STR_ROW(rows[i].name, buf_str(&page.token), rows[i].token);
-        s3_page_release(&page);
-        buf_release(&out);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        check_page(&rows[i], false);
 }
 
 TEST(storage_s3_page, tells_nothing_of_a_document_that_can_not_be_read)
@@ -95,18 +117,8 @@ TEST(storage_s3_page, tells_nothing_of_a_document_that_can_not_be_read)
         LISTING(OBJECT(KEY_A, "1") "<IsTruncated>true</IsTruncated>"),
         UPLOADS(UPLOAD(KEY_A, "u")),
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct err err;
-        struct buf out;
-        struct s3_page page;
-        buf_init(&out, 4096);
-        s3_page_init(&page);
-        CHECK_ERR_ROW(rows[i], s3_page_objects(&page, str_of(rows[i]), note_object, &out, &err),
-                      ERR_STORAGE, &err);
-        CHECK_INT_ROW(rows[i], (int64_t)out.len, 0);
-        s3_page_release(&page);
-        buf_release(&out);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        check_unreadable(rows[i]);
 }
 
 TEST(storage_s3_page, an_object_of_ours_that_is_not_described_is_an_error)
@@ -123,30 +135,13 @@ TEST(storage_s3_page, an_object_of_ours_that_is_not_described_is_an_error)
         /* What is known of one object is not taken for the next one's. */
         LISTING(OBJECT("x", "1") "<Contents><Key>ab/c</Key></Contents>"),
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct err err;
-        struct buf out;
-        struct s3_page page;
-        buf_init(&out, 4096);
-        s3_page_init(&page);
-        CHECK_ERR_ROW(rows[i], s3_page_objects(&page, str_of(rows[i]), note_object, &out, &err),
-                      ERR_STORAGE, &err);
-        CHECK_INT_ROW(rows[i], (int64_t)out.len, 0);
-        s3_page_release(&page);
-        buf_release(&out);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        check_unreadable(rows[i]);
 }
 
 TEST(storage_s3_page, tells_of_unfinished_uploads)
 {
-    static const struct {
-        const char *name;
-        const char *in;
-        const char *want;
-        const char *token;
-        const char *upload_id;
-        enum err_code code;
-    } rows[] = {
+    static const struct page_row rows[] = {
         {"none", UPLOADS(""), "", "", "", ERR_OK},
         {"some", UPLOADS(UPLOAD(KEY_A, "u1") UPLOAD("foreign", "u2") UPLOAD(KEY_A, "u3")),
          KEY_A " u1 1795255200123;" KEY_A " u3 1795255200123;", "", "", ERR_OK},
@@ -162,19 +157,6 @@ TEST(storage_s3_page, tells_of_unfinished_uploads)
          "", ERR_STORAGE},
         {"another document", LISTING(""), "", "", "", ERR_STORAGE},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct err err;
-        struct buf out;
-        struct s3_page page;
-        buf_init(&out, 4096);
-        s3_page_init(&page);
-        CHECK_ERR_ROW(rows[i].name,
-                      s3_page_uploads(&page, str_of(rows[i].in), note_upload, &out, &err),
-                      rows[i].code, &err);
-        CHECK_STR_ROW(rows[i].name, buf_str(&out), rows[i].want);
-        CHECK_STR_ROW(rows[i].name, buf_str(&page.token), rows[i].token);
-        CHECK_STR_ROW(rows[i].name, buf_str(&page.upload_id), rows[i].upload_id);
-        s3_page_release(&page);
-        buf_release(&out);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        check_page(&rows[i], true);
 }

@@ -6,7 +6,7 @@ import statistics
 import time
 
 from . import processes, tools
-from .pairs import interleave
+from .pairs import Pairs, interleave
 from .rows import KIB, MIB, Result, Running, exercise, ratio_result
 from .servers import Coffer, ExpressS3
 from .stores import Stores
@@ -67,26 +67,52 @@ def put_large(bench):
             ratio_result(work, pairs, "express", None, ("MB/s", 1e6))]
 
 
+def redirected_seconds(direct, server, path, requests):
+    """Seconds of downloads that the service sends to the store: its answer, and the store's."""
+    seconds = []
+    for _ in range(requests):
+        began = time.monotonic()
+        status, headers, _ = server.request("GET", path)
+        if status != 302:
+            raise BenchError(f"{path} answered {status}, not a redirect")
+        told = time.monotonic() - began
+        seconds.append(told + tools.direct_seconds(direct, "fetch", headers["Location"], LARGE,
+                                                   1)[0])
+    return seconds
+
+
+def get_contenders(direct, servers, content):
+    """name → speed of a download of 50 MiB: the store itself, the service, and its peer."""
+    wanted = {"direct": ("get", "large-0")}
+    for name, server in zip(("coffer", "express"), servers):
+        path = server.put_file(LARGE, content)
+        if server.request("GET", path)[2] != content:
+            raise BenchError(f"{name} gave other bytes than it was given")
+        wanted[name] = ("fetch", server.url(path))
+    return {name: lambda mode=mode, what=what: LARGE / statistics.median(
+                tools.direct_seconds(direct, mode, what, LARGE, 10))
+            for name, (mode, what) in sorted(wanted.items())}
+
+
 def get_large(bench):
     """Download of 50 MiB by one client against the store itself."""
     file = bench.random_file(LARGE)
-    content = file.read_bytes()
-    with Stores() as stores, Running(*pair(bench, stores)) as servers:
+    with Stores() as stores:
         direct = stores.settings("direct")
-        tools.direct_seconds(direct, "put", "large", file, 1)
-        wanted = {"direct": ("get", "large-0")}
-        for name, server in zip(("coffer", "express"), servers):
-            path = server.put_file(LARGE, content)
-            if server.request("GET", path)[2] != content:
-                raise BenchError(f"{name} gave other bytes than it was given")
-            wanted[name] = ("fetch", server.url(path))
-        contenders = {
-            name: lambda mode=mode, what=what: LARGE / statistics.median(
-                tools.direct_seconds(direct, mode, what, LARGE, 10))
-            for name, (mode, what) in sorted(wanted.items())}
-        pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
+        redirecting = Coffer(bench.place("coffer-302"),
+                             **stores.coffer("redirect", DOWNLOAD_MODE="redirect"))
+        with Running(*pair(bench, stores), redirecting) as (*servers, _):
+            tools.direct_seconds(direct, "put", "large", file, 1)
+            contenders = get_contenders(direct, servers, file.read_bytes())
+            path = redirecting.put_file(LARGE, file.read_bytes())
+            contenders["redirect"] = lambda: LARGE / statistics.median(
+                redirected_seconds(direct, redirecting, path, 10))
+            pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
     work = "S3: GET 50 MiB, one client"
+    redirects = Pairs(pairs.values | {"coffer": pairs.values["redirect"]})
     return [ratio_result(work, pairs, "direct", 0.75, ("MB/s", 1e6)),
+            ratio_result(f"{work}, `DOWNLOAD_MODE=redirect`", redirects, "direct", 0.75,
+                         ("MB/s", 1e6)),
             ratio_result(work, pairs, "express", None, ("MB/s", 1e6))]
 
 
