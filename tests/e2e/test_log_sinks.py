@@ -154,7 +154,9 @@ def test_f25_a_datagram_socket_whose_reader_is_started_again(start, tmp_path):
         service = start(f"unix:{target}")
         receiver.kill()
         receiver.wait()
-        service.kill("metrics")  # starts again without a reader
+        service.kill("metrics")
+        wait_for(lambda: service.get("/api/metrics").status_code == 200,
+                 "a program starts without a reader", 10)
         for _ in range(20):
             assert service.get("/live", headers={"X-Request-Id": "meanwhile"}).status_code == 200
         target.unlink()
