@@ -168,7 +168,8 @@ static void send_pulled(struct sender_lane *lane)
     if (pulled)
         send_body(sender, receiver);
     pthread_mutex_lock(&sender->mutex);
-    if (pulled || (sender->wakes != wakes && !stopping))
+    bool is_asked = sender->wakes != wakes || sender->is_closing;
+    if (pulled || (is_asked && !stopping))
         return; /* asked again at once */
     lane->pull_at_ns = NEVER;
     if (wait_ms >= 0 && !stopping)

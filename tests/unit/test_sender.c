@@ -245,6 +245,39 @@ TEST(sender, a_stop_sends_what_is_queued)
     close_probe(&probe);
 }
 
+/* Has something only when the end has come, which it waits for in its first call. */
+static bool pull_at_the_end(void *context, bool stopping, struct buf *body, int64_t *ret_wait_ms)
+{
+    struct probe *probe = context;
+    pthread_mutex_lock(&probe->mutex);
+    bool is_first = probe->asked++ == 0;
+    bool has_more = stopping && probe->pulls > 0;
+    if (has_more)
+        buf_printf(body, "pulled %d", probe->pulls--);
+    pthread_mutex_unlock(&probe->mutex);
+    if (is_first)
+        pause_ms(100);
+    *ret_wait_ms = 60000;
+    return has_more;
+}
+
+TEST(sender, a_stop_during_a_pull_asks_again)
+{
+    struct probe probe = {.pulls = 1};
+    const struct sender_receiver form = {.pull = pull_at_the_end};
+    struct http_server *server = http_server_open(serve_ok, NULL);
+    http_server_url(server, "/", probe.url);
+    open_probe(&probe, &form, 0);
+    sender_wake(probe.sender);
+    int64_t until = http_test_now_ms() + PATIENCE_MS;
+    while (asked(&probe) == 0 && http_test_now_ms() < until)
+        pause_ms(1);
+    sender_close(probe.sender);
+    CHECK_STR(buf_str(&probe.judged), "pulled 1=200;");
+    http_server_close(server);
+    close_probe(&probe);
+}
+
 TEST(sender, stopped_takes_nothing_more)
 {
     struct probe probe = {.pull_wait_ms = -1};
