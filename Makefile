@@ -188,15 +188,14 @@ unit: ## CUnit tests of each unit: as shipped, under ASan+UBSan, under TSan
 	@$(MAKE) -s -j$(JOBS) build/release/tests/unit/run
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/unit/run
 	@$(MAKE) -s -j$(JOBS) $(TSAN) $(TSAN_BUILD)/tests/unit/run
-	$(SERVE_UNIT) build/release/tests/unit/run
-	$(SERVE_UNIT) $(ASAN_BUILD)/tests/unit/run
-	$(SERVE_UNIT) $(TSAN_BUILD)/tests/unit/run
+	@tests/support/side-by-side.sh '$(SERVE_UNIT) build/release/tests/unit/run' \
+		'$(SERVE_UNIT) $(ASAN_BUILD)/tests/unit/run' '$(SERVE_UNIT) $(TSAN_BUILD)/tests/unit/run'
 
 contract: ## one suite over every storage driver, one over every metadata driver
 	@$(MAKE) -s -j$(JOBS) build/release/tests/contract/run
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/contract/run
-	$(SERVE_CONTRACT) build/release/tests/contract/run
-	$(SERVE_CONTRACT) $(ASAN_BUILD)/tests/contract/run
+	@tests/support/side-by-side.sh '$(SERVE_CONTRACT) build/release/tests/contract/run' \
+		'$(SERVE_CONTRACT) $(ASAN_BUILD)/tests/contract/run'
 
 fuzz: ## search with libFuzzer, FUZZ_SECONDS for each fuzzer; findings go to build/fuzz
 	@$(MAKE) -s -j$(JOBS) CC=clang FUZZER=1 SANITIZER=address,undefined fuzzers
