@@ -13,7 +13,7 @@ FUZZER ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
-E2E_WORKERS ?= 2
+E2E_WORKERS ?= 4
 
 VERSION := $(shell cat VERSION)
 
@@ -174,11 +174,9 @@ deps-bench: ## install what the benchmark needs
 # ---- testing ----
 
 .PHONY: test unit contract fuzz fuzz-replay e2e coverage bench
-test: deps-test ## lint, unit, contract, corpora, end to end; test-stores has the long runs on S3 and MongoDB
-	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay e2e e2e-s3-files
-
-test-stores: deps-test ## the whole suite on SeaweedFS and FerretDB, its core on other stores and nodes
-	@MAKE='$(MAKE)' tests/support/run-stages.sh e2e-s3 e2e-minio e2e-libs3 e2e-nodes
+test: deps-test ## lint, unit, contract, corpora; end to end on every pair of stores and on nodes
+	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay e2e e2e-s3 e2e-minio \
+		e2e-libs3 e2e-nodes
 
 # Real servers around a command (tests/servers/serve).
 SERVE_UNIT := tests/servers/serve ferretdb --
@@ -224,11 +222,7 @@ e2e: $(VENV)/installed ## black box through lighttpd; BACKEND=s3+mongodb; E2E="t
 		-n $(E2E_WORKERS) --dist loadfile $(or $(E2E),tests/e2e)
 
 # The whole suite on SeaweedFS and FerretDB; its core on other stores, and behind a gateway.
-.PHONY: test-stores e2e-s3 e2e-s3-files e2e-minio e2e-libs3 e2e-nodes
-e2e-s3-files: # the file API there, in a minute
-	@$(MAKE) --no-print-directory e2e BACKEND=s3+mongodb E2E='tests/e2e/test_files_read.py \
-		tests/e2e/test_files_upload.py tests/e2e/test_s3_downloads.py tests/e2e/test_s3_objects.py'
-
+.PHONY: e2e-s3 e2e-minio e2e-libs3 e2e-nodes
 e2e-s3: BACKEND = s3+mongodb
 e2e-minio: BACKEND = minio+mongodb
 e2e-libs3: BACKEND = libs3+sqlite

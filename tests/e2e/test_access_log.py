@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 
+import backends
 from access import (TICK, Scrapes, Sender, answers, check_never_down, finish, gateway_metrics,
                     lost, settled, start_senders, wait_for_reader)
 from exchanges import call
@@ -142,7 +143,7 @@ def test_answers_without_a_program_are_counted_once(counted, program, path):
 
 
 def test_sizes_and_duration_of_a_download_go_to_the_last_byte(counted):
-    """The program's part ends at once; the client takes its time."""
+    """Where lighttpd sends the file, the program's part ends at once; the client takes its time."""
     content = random_bytes(30 * MIB, seed=2)
     path = f"/api/files/{counted.create(content)['id']}"
     labels = (("method", "GET"), ("route", "/api/files/:id"))
@@ -156,7 +157,7 @@ def test_sizes_and_duration_of_a_download_go_to_the_last_byte(counted):
     assert line["http.response.body.bytes"] == len(content)
     assert 1.9e9 < line["event.duration"] < 30e9
     program = next(line for line in counted.log_lines() if line.get("http.request.id") == "slow-1")
-    assert program["event.duration"] < 1e9
+    assert (program["event.duration"] < 1e9) == (backends.current().storage == "fs")
     after = gateway_metrics(counted)
 
     def growth(name):

@@ -56,7 +56,7 @@ class Trap:
     def __init__(self, start_service, tmp_path, point):
         self.file = tmp_path / "armed"
         self.service = start_service(crash=True, CRASH_AT=point, CRASH_ONCE=str(self.file),
-                                     SWEEP_INTERVAL_SECONDS=2)
+                                     SWEEP_INTERVAL_SECONDS=2, S3_PART_SIZE="5M")
         self.service.expect_5xx = True
 
     def arm(self):

@@ -294,7 +294,7 @@ def test_f14_both_stores_pause_under_load(start_service):
         stores = backends.Stores(backends.BucketObjects(store=store),
                                  backends.Database(server.uri))
         service = start_service(stores=stores, S3_STALL_SECONDS=2, S3_DEADLINE_SECONDS=4,
-                                MONGODB_TIMEOUT_MS=2000)
+                                S3_PART_SIZE="5M", MONGODB_TIMEOUT_MS=2000)
         service.expect_5xx = True
         load = Load(service, clients=6, seed=17, sizes=(0, 700, 20_000, 6 * MIB), pause=0.02)
         with load:

@@ -221,7 +221,7 @@ def test_f14_kill_and_restart_of_the_store_under_load(start_service):
     with servers.SeaweedFS() as store:
         objects = backends.BucketObjects(store=store)
         database = backends.current().open(None).database
-        service = start_service(stores=backends.Stores(objects, database))
+        service = start_service(stores=backends.Stores(objects, database), S3_PART_SIZE="5M")
         service.expect_5xx = True
         load = Load(service, clients=6, seed=14, sizes=(0, 700, 20_000, 6 * MIB), pause=0.02)
         with load:
