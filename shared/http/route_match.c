@@ -56,30 +56,47 @@ static bool is_name(struct str segment)
     return str_equal(segment, STR(":name"));
 }
 
-/* 0 when it does not match; else more for literal segments, the earlier the more. */
-static unsigned score(const struct segments *template, const struct segments *path)
+/* Where the template goes on behind its literal, when the segment is that; else NULL. */
+static const char *match_literal(const char *pattern, struct str segment)
+{
+    size_t at = 0;
+    while (at < segment.len && pattern[at] && pattern[at] == segment.data[at])
+        at++;
+    bool ends = pattern[at] == '\0' || pattern[at] == '/';
+    return ends && at == segment.len ? pattern + at : NULL;
+}
+
+/* The same of a parameter. */
+static const char *match_parameter(const char *pattern, struct str segment)
+{
+    const char *next = pattern + strcspn(pattern, "/");
+    bool may_be_empty = is_name((struct str){pattern, (size_t)(next - pattern)});
+    return segment.len > 0 || may_be_empty ? next : NULL;
+}
+
+/* 0 when it does not match; else more for literal segments, the earlier the more. Every request is
+ * held against every template, so none of them is taken apart for it. */
+static unsigned score(const char *pattern, const struct segments *path)
 {
     unsigned sum = 1;
-    if (template->count != path->count)
-        return 0;
     for (size_t i = 0; i < path->count; i++) {
-        struct str want = template->items[i];
-        bool matches = is_parameter(want) ? path->items[i].len > 0 || is_name(want)
-                                          : str_equal(want, path->items[i]);
-        if (!matches)
+        if (*pattern++ != '/')
             return 0;
-        sum = sum << 1 | !is_parameter(want);
+        bool is_literal = *pattern != ':';
+        pattern = is_literal ? match_literal(pattern, path->items[i])
+                             : match_parameter(pattern, path->items[i]);
+        if (!pattern)
+            return 0;
+        sum = sum << 1 | is_literal;
     }
-    return sum;
+    return *pattern ? 0 : sum;
 }
 
 static enum route match_alias(const struct segments *path)
 {
-    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
-        struct segments alias = {.count = 0};
-        if (split(&alias, str_of(aliases[i].path)) && score(&alias, path) > 0)
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (score(aliases[i].path, path) > 0)
             return aliases[i].route;
-    }
     return ROUTE_UNKNOWN;
 }
 
@@ -88,9 +105,7 @@ static enum route match_template(const struct segments *path)
     enum route best = ROUTE_UNKNOWN;
     unsigned best_score = 0;
     for (enum route route = ROUTE_FILES; route < ROUTE_UNKNOWN; route++) {
-        struct segments template = {.count = 0};
-        struct str text = str_of(route_info(route)->template);
-        unsigned found = split(&template, text) ? score(&template, path) : 0;
+        unsigned found = score(route_info(route)->template, path);
         if (found > best_score) {
             best = route;
             best_score = found;
