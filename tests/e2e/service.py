@@ -370,9 +370,15 @@ class Service:
             if sample == name and wanted <= set(pairs)
         )
 
+    def in_flight(self):
+        """Requests that programs work on, besides the one that asks."""
+        return self.metric("http_requests_in_flight") - 1
+
     def wait_in_flight(self, count=1):
-        """Until programs work on `count` requests besides the one that asks."""
-        wait_for(lambda: self.metric("http_requests_in_flight") > count, f"{count} in flight", 10)
+        wait_for(lambda: self.in_flight() >= count, f"{count} in flight")
+
+    def wait_idle(self, seconds=10):
+        wait_for(lambda: self.in_flight() <= 0, "no request in flight", seconds)
 
     @staticmethod
     def parse_openmetrics(text):

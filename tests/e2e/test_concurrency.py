@@ -74,7 +74,7 @@ def test_200_slow_uploads(start_service):
         connection.close()
         if answer.status:
             check_raw_problem(answer, 408, "request_timeout")
-    wait_for(lambda: service.metric("http_requests_in_flight") <= 1, "no worker is held")
+    service.wait_idle()
     # The prober's file and the quick uploads, nothing else.
     wait_for(lambda: len(service.objects()) == before + uploads + 1, "nothing of them stored")
 
@@ -91,7 +91,7 @@ def test_200_slow_uploads_by_the_pipe_route(start_service):
     with Prober(service) as prober:
         sender.start()
         wait_for(lambda: prober.count >= 60, "others are served", 30)
-        assert service.metric("http_requests_in_flight") <= 3, "programs wait for slow clients"
+        assert service.in_flight() <= 2, "programs wait for slow clients"
         stop.set()
     sender.join()
     prober.verify()
@@ -192,7 +192,7 @@ def test_64_clients_race_one_key_over_kills(start_service):
 
 def wait_until_held(service, *request):
     """Until the slow upload has the key: nobody else may ask for it before."""
-    wait_for(lambda: service.metric("http_requests_in_flight") >= 2, "the slow upload has begun")
+    service.wait_in_flight()
     wait_for(lambda: service.metric("metadata_operations_total", operation="idempotency") >= 1,
              "it has taken its key")
     assert call(service.port, *request).status == 409

@@ -231,7 +231,7 @@ def test_row_42_client_goes_away_mid_upload(service, way, end):
         getattr(connection, end)()
         if end == "half_close":
             assert connection.read("PUT").status in (0, 400, 408)
-    wait_for(lambda: service.metric("http_requests_in_flight") <= 1, "the request has ended")
+    service.wait_idle()
     wait_for(lambda: service.state() == before, "no bytes, no row")
 
 

@@ -34,7 +34,7 @@ NOT_KEPT = re.compile(r"^(process_|http_requests_in_flight$|\w+_connections$)")
 
 def settled(service):
     """All counters once nothing but the scrape itself is under way."""
-    wait_for(lambda: service.metric("http_requests_in_flight") <= 1, "no request in flight")
+    service.wait_idle()
     return {key: value for key, value in service.metrics().items() if not NOT_KEPT.match(key[0])}
 
 

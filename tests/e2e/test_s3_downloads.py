@@ -183,7 +183,7 @@ class TestLarge:
         finally:
             for reader in readers:
                 reader.close()
-        wait_for(lambda: large.metric("http_requests_in_flight") <= 1, "no worker is held", 20)
+        large.wait_idle(20)
 
     def test_clients_that_leave_free_everything(self, large):
         for _ in range(3):
@@ -194,7 +194,7 @@ class TestLarge:
                     assert reader._more()
                 for reader in readers:
                     getattr(reader, ending)()
-        wait_for(lambda: large.metric("http_requests_in_flight") <= 1, "no worker is held", 20)
+        large.wait_idle(20)
         assert hash_of(large) == (large.made["sha256"], MAX_FILE_SIZE)
         # That a client left is no failure of ours.
         assert not [line for line in large.log_lines() if line["log.level"] == "error"]
