@@ -13,8 +13,8 @@
 
 #include "metadata/metadata_mongodb.h"
 
-#define LOOKS 3
-#define LOOK_AGAIN_MS 300
+#define LOOKS 5
+#define LOOK_AGAIN_MS 400
 
 /* ---- moving ---- */
 

@@ -310,7 +310,14 @@ struct busy {
     struct metadata *metadata;
     atomic_int running;
     atomic_int failed;
+    struct err failure; /* the first */
 };
+
+static void note_failure(struct busy *busy, const struct err *err)
+{
+    if (atomic_fetch_add(&busy->failed, 1) == 0)
+        busy->failure = *err;
+}
 
 static void change_or_check(void *context, int index)
 {
@@ -319,7 +326,7 @@ static void change_or_check(void *context, int index)
     if (index == 0) {
         while (atomic_load(&busy->running) > 0)
             if (metadata_check(busy->metadata, false, &err) != ERR_OK)
-                atomic_fetch_add(&busy->failed, 1);
+                note_failure(busy, &err);
         return;
     }
     for (int i = 0; i < 40; i++) {
@@ -327,12 +334,17 @@ static void change_or_check(void *context, int index)
         char id[ID_SIZE];
         const char *const ids[1] = {id};
         store_id(id, index * 100 + i);
-        bool done = insert(busy->metadata, index * 100 + i, "alice") == ERR_OK;
-        if (i % 2)
-            done &= store_mark_deleted(busy->metadata, ids, NULL, 1, STR("alice"), NOW, &result,
-                                       &err) == ERR_OK &&
-                    result == ERR_OK;
-        atomic_fetch_add(&busy->failed, !done);
+        struct file file;
+        store_file(&file, index * 100 + i, "alice");
+        enum err_code code = metadata_file_insert(busy->metadata, &file, NULL, &err);
+        if (code == ERR_OK && i % 2) {
+            code =
+                store_mark_deleted(busy->metadata, ids, NULL, 1, STR("alice"), NOW, &result, &err);
+            if (code == ERR_OK && result != ERR_OK)
+                code = err_set(&err, result, "test", "The row is not there.");
+        }
+        if (code != ERR_OK)
+            note_failure(busy, &err);
     }
     atomic_fetch_sub(&busy->running, 1);
 }
@@ -347,7 +359,7 @@ TEST(metadata_mongodb, a_check_leaves_totals_that_move_alone)
     struct busy busy = {.metadata = open_metadata(&config), .running = 4};
     REQUIRE(busy.metadata);
     store_threads(5, change_or_check, &busy);
-    CHECK_INT(busy.failed, 0);
+    CHECK_INT_ROW(busy.failure.message, busy.failed, 0);
     CHECK_ERR(metadata_check(busy.metadata, false, &err), ERR_OK, &err);
     CHECK_INT(total_of(busy.metadata, &alice), 80);
     metadata_close(busy.metadata);
