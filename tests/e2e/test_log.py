@@ -244,6 +244,17 @@ def test_a_failed_start_is_in_the_log(start_service):
     assert failed[0]["error.message"] in done.stderr.decode()
 
 
+def test_rotation_of_a_service_that_nohup_started(start_service):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        service = start_service()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    rotate(service, 1)
+    answer = service.get("/live")
+    wait_for(lambda: lines_of(service, answer), "the program writes to the new file", 5)
+
+
 def test_rotation(start_service):
     """The file is moved away and the launcher gets SIGHUP, as logrotate does."""
     service = start_service()
