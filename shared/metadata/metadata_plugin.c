@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,6 +51,9 @@ static void load(void)
     char *slash = strrchr(program, '/');
     if (slash)
         *slash = '\0';
+    /* libmongoc's counters would be a file in /dev/shm, which a killed process leaves behind and the
+     * next one with its id stumbles over. It looks when it is loaded. */
+    setenv("MONGOC_DISABLE_SHM", "1", 1);
     for (size_t i = 0; !object && i < sizeof folders / sizeof *folders; i++) {
         object = load_from(program, folders[i]);
         if (!object && !why) /* the first folder's failure says most */

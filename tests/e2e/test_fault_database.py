@@ -4,6 +4,7 @@ can't be known is told as 503, within the times that are set, and comes back."""
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,14 @@ def all_unavailable(quick, made, within):
     assert ready.status == 503 and took < within
     health = quick.call("GET", "/health")
     assert health.status == 503 and health.json()["checks"]["metadata"]["status"] != "ok"
+
+
+def test_a_killed_process_leaves_nothing_in_shared_memory(quick):
+    quick.service.create(b"x")
+    pids = {name: quick.service.pids(name) for name in ("files_upload", "files_list")}
+    assert all(pids.values()), pids
+    assert not [pid for each in pids.values() for pid in each
+                if Path(f"/dev/shm/mongoc-{pid}").exists()]
 
 
 # ---- away ----
