@@ -74,6 +74,7 @@ class Load:
         self.violations = []
         self.counts = {}
         self.statuses = {}
+        self.failures = []  # exchanges without a whole answer, or with a server's own error
         self.other_names = {f["originalName"] for f in self.list_all()}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -136,6 +137,8 @@ class Load:
         exchange = call(self.port, method, path, body, headers, timeout, connection)
         with self._lock:
             self.statuses[exchange.status] = self.statuses.get(exchange.status, 0) + 1
+            if exchange.failed:
+                self.failures.append(exchange)
         if exchange.status and exchange.status >= 400 and method != "HEAD":
             fault = problem_fault(exchange, self.bare)
             if fault:
@@ -160,6 +163,10 @@ class Load:
     def judge_read(self, record, was_deleted, exchange):
         """One whole read of a record whose upload was acknowledged before it was sent."""
         if exchange.failed:
+            if exchange.seen_status == 200 and record.delete_called:
+                # What comes from a store ends where the bytes were when they were removed.
+                with self._lock:
+                    self.failures.remove(exchange)
             return
         if exchange.status == 200:
             if was_deleted:
