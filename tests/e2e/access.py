@@ -16,8 +16,11 @@ TICK = 1.2  # lighttpd's total is a second old at most
 
 def gateway_metrics(service):
     """{(sample name, ((label, value), …)): value}. All that was answered before is counted. On a
-    connection of its own: a change of nodes ends those that wait."""
-    answer = call(service.port, "GET", "/metrics")
+    connection of its own: a change of nodes ends those that wait, also one that was just made."""
+    for _ in range(3):
+        answer = call(service.port, "GET", "/metrics")
+        if answer.status:
+            break
     assert answer.status == 200, answer
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
