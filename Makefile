@@ -13,7 +13,7 @@ FUZZER ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
-E2E_WORKERS ?= 4
+E2E_WORKERS ?= 3
 
 VERSION := $(shell cat VERSION)
 
