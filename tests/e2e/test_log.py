@@ -187,6 +187,7 @@ def lines_in(*paths):
 
 def test_rotations_under_load_lose_no_line_and_tear_none(start_service):
     service = start_service()
+    wait_for_programs(service)
     file = service.create(TEXT)
     targets = ["/live", "/api/files?limit=1", f"/api/files/{file['id']}", "/nowhere"]
     stop = threading.Event()
@@ -244,20 +245,8 @@ def test_a_failed_start_is_in_the_log(start_service):
     assert failed[0]["error.message"] in done.stderr.decode()
 
 
-def test_rotation_of_a_service_that_nohup_started(start_service):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        service = start_service()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    rotate(service, 1)
-    answer = service.get("/live")
-    wait_for(lambda: lines_of(service, answer), "the program writes to the new file", 5)
-
-
-def test_rotation(start_service):
-    """The file is moved away and the launcher gets SIGHUP, as logrotate does."""
-    service = start_service()
+def wait_for_programs(service):
+    """A signal at the very start ends a program, which is then started again."""
     # All but the driver that programs load, the admin command and the gateway's own.
     programs = len([path for path in service.binaries.iterdir()
                     if not path.suffix and path.name not in ("coffer", "access_log")])
@@ -267,6 +256,24 @@ def test_rotation(start_service):
         return len(set(said)) == programs
 
     wait_for(started, "every program has started", 10)
+
+
+def test_rotation_of_a_service_that_nohup_started(start_service):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        service = start_service()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for_programs(service)
+    rotate(service, 1)
+    answer = service.get("/live")
+    wait_for(lambda: lines_of(service, answer), "the program writes to the new file", 5)
+
+
+def test_rotation(start_service):
+    """The file is moved away and the launcher gets SIGHUP, as logrotate does."""
+    service = start_service()
+    wait_for_programs(service)
     moved = rotate(service, 1)
 
     def logged_in_new_file():
