@@ -69,6 +69,10 @@ def tree(spans, caller):
     return gateway, program, steps
 
 
+def has_gateway(spans):
+    return "coffer-gateway" in {span.service for span in spans}
+
+
 def has_both(spans):
     return {"coffer-gateway"} < {span.service for span in spans}
 
@@ -157,7 +161,7 @@ def test_what_the_gateway_answers_by_itself(traced, collector):
     assert traced.get("/", headers=caller.headers).status_code in (200, 404)
     assert traced.request("POST", "/api/files/upload", headers={
         **refused.headers, "Content-Type": "text/plain"}, data=b"x").status_code == 415
-    spans = collector.wait_for(lambda spans: len(spans) > 0, caller.trace)
+    spans = collector.wait_for(has_gateway, caller.trace)
     [gateway] = [span for span in spans if span.service == "coffer-gateway"]
     assert gateway.parent == caller.span
     tree(collector.wait_for(has_both, refused.trace), refused)
