@@ -11,6 +11,7 @@
 #include "app/access_reader.h"
 #include "app/app.h"
 
+#define PROGRAM "access_log"
 #define PIPE_FD 0
 #define PIPE_BYTES (1024 * 1024) /* what anybody may ask for, by default (pipe(7)) */
 #define GATHER_NS (4L * 1000 * 1000)
@@ -21,6 +22,7 @@
 struct process {
     struct config config;
     struct sender *sender;
+    struct report *report;
     struct access_counter counter;
     struct access_reader reader;
 };
@@ -49,7 +51,7 @@ static enum err_code open_counting(struct process *process, struct err *err)
     char path[CONFIG_TEXT_SIZE + 32];
     struct access_counter *counter = &process->counter;
     enum err_code code = metrics_open_configured(&counter->metrics, &process->config,
-                                                 METRICS_OF_GATEWAY, "access_log", err);
+                                                 METRICS_OF_GATEWAY, PROGRAM, err);
     if (code != ERR_OK || !counter->metrics)
         return code;
     log_count_drops(counter->log, counter->metrics);
@@ -58,18 +60,35 @@ static enum err_code open_counting(struct process *process, struct err *err)
     return code == ERR_OK ? gateway_runs_join(counter->runs, PIPE_FD, &stopped, err) : code;
 }
 
+static struct report_options report_options(const struct process *process)
+{
+    return (struct report_options){.config = &process->config,
+                                   .program = PROGRAM,
+                                   .clock = &clock_system,
+                                   .metrics = process->counter.metrics,
+                                   .sender = process->sender};
+}
+
+static enum err_code open_report(struct process *process, struct err *err)
+{
+    const struct report_options options = report_options(process);
+    enum err_code code = report_open(&process->report, &options, err);
+    if (code == ERR_OK)
+        report_watch(process->report);
+    return code;
+}
+
 /* Of a node the gateway in front of it tells. */
 static enum err_code open_spans(struct process *process, struct err *err)
 {
     if (process->config.node_mode == NODE_MODE_CLUSTER)
         return ERR_OK;
-    enum err_code code = sender_open(&process->sender, &clock_system, err);
     const struct spans_options options = {.config = &process->config,
                                           .program = "gateway",
                                           .clock = &clock_system,
                                           .metrics = process->counter.metrics,
                                           .sender = process->sender};
-    return code == ERR_OK ? spans_open(&process->counter.spans, &options, err) : code;
+    return spans_open(&process->counter.spans, &options, err);
 }
 
 static enum err_code open_process(struct process *process, struct err *err)
@@ -82,6 +101,10 @@ static enum err_code open_process(struct process *process, struct err *err)
         code = log_open(&process->counter.log, &process->config, "gateway", &clock_system, err);
     if (code == ERR_OK)
         code = open_counting(process, err);
+    if (code == ERR_OK)
+        code = sender_open(&process->sender, &clock_system, err);
+    if (code == ERR_OK)
+        code = open_report(process, err);
     return code == ERR_OK ? open_spans(process, err) : code;
 }
 
@@ -91,6 +114,7 @@ static void close_process(struct process *process)
     gateway_runs_close(process->counter.runs);
     sender_close(process->sender);
     spans_close(process->counter.spans);
+    report_close(process->report);
     log_close(process->counter.log);
     metrics_close(process->counter.metrics);
 }
@@ -145,6 +169,18 @@ static int discard_for_a_moment(void)
     return EXIT_CANNOT_START;
 }
 
+static void tell_failed_start(struct process *process, const struct err *err)
+{
+    const struct log_field said = LOG_FIELD_STR("error.message", str_of(err->message));
+    fprintf(stderr, PROGRAM ": cannot start: %s\n", err->message);
+    log_write(process->counter.log, ERR_LEVEL_ERROR, NULL, "cannot start",
+              (struct log_fields){&said, 1});
+    if (!*process->config.data_dir)
+        config_load_what_is_good(&process->config);
+    const struct report_options options = report_options(process);
+    report_failed_start(&options, err);
+}
+
 int main(void)
 {
     struct process process = {.counter = {.log = NULL}};
@@ -153,13 +189,12 @@ int main(void)
     app_harden();
     int exit_code;
     if (open_process(&process, &err) == ERR_OK) {
+        report_crashes(process.report);
         log_write(process.counter.log, ERR_LEVEL_INFO, NULL, "started", LOG_NO_FIELDS);
         exit_code = run(&process);
         log_write(process.counter.log, ERR_LEVEL_INFO, NULL, "stopped", LOG_NO_FIELDS);
     } else {
-        const struct log_field said = LOG_FIELD_STR("error.message", str_of(err.message));
-        log_write(process.counter.log, ERR_LEVEL_ERROR, NULL, "cannot start",
-                  (struct log_fields){&said, 1});
+        tell_failed_start(&process, &err);
         exit_code = discard_for_a_moment();
     }
     close_process(&process);

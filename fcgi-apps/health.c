@@ -2,6 +2,7 @@
  * "Operations" and "Every answer"). */
 #include "app/health.h"
 #include "app/app.h"
+#include "base/crash.h"
 #include "http/jsonio.h"
 #include "http/problem.h"
 
@@ -55,7 +56,8 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     struct health_result storage;
     struct health_result metadata;
     struct buf *out = &ctx->response.body;
-    (void)err;
+    if (crash_or_fail("step.health"))
+        return err_set_internal(err, ERR_INTERNAL, 0, "health", "a test has it fail");
     health_check(ctx->health, HEALTH_STORAGE, &storage);
     health_check(ctx->health, HEALTH_METADATA, &metadata);
     /* Without metadata nothing can be served; without storage lists and metadata still can. */
@@ -75,15 +77,10 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
+/* What the gateway could not do is logged and reported as this program's own errors are. */
 static enum err_code get_error(struct app_ctx *ctx, struct err *err)
 {
-    (void)err;
-    const struct problem_context context = {.trace_id = ctx->trace.trace_id,
-                                            .request_id = ctx->trace.request_id,
-                                            .path = ctx->request.path,
-                                            .now_ms = clock_wall_ms(ctx->files->clock)};
-    problem_write_status(&ctx->response, ctx->request.redirect_status, &context);
-    return ERR_OK;
+    return problem_of_status(ctx->request.redirect_status, err);
 }
 
 #define GET METHOD_BIT(METHOD_GET)

@@ -1,6 +1,7 @@
 #include "app/access_counter.h"
 
 #include "app/access_line.h"
+#include "base/crash.h"
 
 #define US_PER_SECOND 1e6
 #define NS_PER_US 1000
@@ -114,6 +115,7 @@ static void read_trace(const struct access_line *line, struct trace *trace)
 void access_counter_take(const struct access_counter *counter, char *text, size_t len)
 {
     struct access_line line;
+    crash_point("step.access_log");
     if (!access_line_parse(text, len, &line))
         return;
     if (line.kind == ACCESS_STATUS) {

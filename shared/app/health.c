@@ -34,7 +34,7 @@ struct health {
 static enum err_code ask_part(const struct checker *checker, struct err *err)
 {
     const struct health *health = checker->health;
-    if (crash_or_fail("step.health"))
+    if (crash_or_fail("step.check"))
         return err_set_internal(err, ERR_INTERNAL, 0, "ask", "a test has it fail");
     return checker->part == HEALTH_STORAGE ? storage_ping(health->storage, err)
                                            : metadata_ping(health->metadata, err);

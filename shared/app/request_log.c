@@ -1,5 +1,6 @@
 #include "app/request_log.h"
 
+#include "http/route_match.h"
 #include "observe/metrics.h"
 
 #define NS_PER_SECOND 1e9
@@ -65,6 +66,12 @@ static void add_error(struct field_list *list, const struct err *err)
         add_number(list, "error.remote_status", err->remote_status);
 }
 
+/* A fault that the gateway told has the route of the path that was asked for. */
+static enum route reported_route(const struct request *request)
+{
+    return request->route == ROUTE_ERROR ? route_of_raw_path(request->path) : request->route;
+}
+
 void request_log_report(const struct app_ctx *ctx)
 {
     const struct request *request = &ctx->request;
@@ -73,7 +80,7 @@ void request_log_report(const struct app_ctx *ctx)
     struct report_event event = {
         .trace = &ctx->trace,
         .method = request->method_text,
-        .route = route_info(request->route)->template,
+        .route = route_info(reported_route(request))->template,
         .path = request->path,
         .user_agent = request_header_or_empty(request, "USER_AGENT"),
         .status = ctx->response.status,

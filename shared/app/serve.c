@@ -105,9 +105,9 @@ static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, stru
     const struct endpoint *endpoint = find_endpoint(ctx->app, &ctx->request);
     if (!endpoint)
         return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
-    enum err_code code = ERR_OK;
-    if (!(endpoint->flags & ENDPOINT_OPEN))
-        code = authenticate(ctx, err);
+    if (endpoint->flags & ENDPOINT_OPEN)
+        return endpoint->handle(ctx, err);
+    enum err_code code = authenticate(ctx, err);
     if (code == ERR_OK && (endpoint->flags & ENDPOINT_IDEMPOTENT))
         code = take_idempotency_key(ctx, watch, err);
     if (code == ERR_OK)
@@ -147,7 +147,8 @@ static void answer_problem(struct app_ctx *ctx)
                                             .path = ctx->request.path,
                                             .now_ms = clock_wall_ms(ctx->files->clock)};
     problem_write(&ctx->response, &ctx->err, &context);
-    if (ctx->err.code == ERR_METHOD_NOT_ALLOWED)
+    /* Of what lighttpd refuses by itself, it is not known what would be allowed. */
+    if (ctx->err.code == ERR_METHOD_NOT_ALLOWED && ctx->request.route != ROUTE_ERROR)
         write_allow(ctx);
     if (ctx->err.code == ERR_RANGE_NOT_SATISFIABLE)
         write_unsatisfied_range(ctx);

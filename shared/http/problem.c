@@ -76,17 +76,10 @@ static const struct {
     {505, ERR_HTTP_VERSION, "The gateway does not speak this version of HTTP."},
 };
 
-void problem_write_status(struct response *response, int status,
-                          const struct problem_context *context)
+enum err_code problem_of_status(int status, struct err *err)
 {
-    struct err err;
-    for (size_t i = 0; i < sizeof gateway_errors / sizeof *gateway_errors; i++) {
-        if (gateway_errors[i].status == status) {
-            err_set(&err, gateway_errors[i].code, "gateway", "%s", gateway_errors[i].message);
-            problem_write(response, &err, context);
-            return;
-        }
-    }
-    err_set_internal(&err, ERR_INTERNAL, 0, "gateway", "gateway error %d", status);
-    problem_write(response, &err, context);
+    for (size_t i = 0; i < sizeof gateway_errors / sizeof *gateway_errors; i++)
+        if (gateway_errors[i].status == status)
+            return err_set(err, gateway_errors[i].code, "gateway", "%s", gateway_errors[i].message);
+    return err_set_internal(err, ERR_INTERNAL, 0, "gateway", "gateway error %d", status);
 }

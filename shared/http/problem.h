@@ -18,8 +18,8 @@ struct problem_context {
  * Accept-Ranges: none, WWW-Authenticate on 401, Retry-After on 503, Connection handling none. */
 void problem_write(struct response *response, const struct err *err,
                    const struct problem_context *context);
-/* The same for a status the gateway produced (error handler); unknown ones are written as 500. */
-void problem_write_status(struct response *response, int status,
-                          const struct problem_context *context);
+/* The error behind a status that the gateway produced (error handler): fills *err and returns its
+ * code, whose status is the same; ERR_INTERNAL for one that the gateway has no reason to produce. */
+enum err_code problem_of_status(int status, struct err *err);
 
 #endif

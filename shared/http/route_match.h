@@ -24,4 +24,8 @@ struct route_found {
  * an encoded "/" matches too (the gateway decodes it), real folders do not. */
 struct route_found route_match(const struct route_path *path);
 
+/* Of a path as a request line has it: decoded and simplified as lighttpd does it before it asks a
+ * program. */
+enum route route_of_raw_path(struct str path);
+
 #endif

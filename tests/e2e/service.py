@@ -361,14 +361,19 @@ class Service:
             for sample in family.samples
         }
 
-    def metric(self, name, **labels):
+    def metric(self, name, path="/api/metrics", **labels):
         """The sum of a metric's samples that carry these labels."""
         wanted = set(labels.items())
         return sum(
             value
-            for (sample, pairs), value in self.metrics().items()
+            for (sample, pairs), value in self.metrics(path).items()
             if sample == name and wanted <= set(pairs)
         )
+
+    def reports(self, **labels):
+        """Error reports, whoever sent them: programs, or the gateway's log."""
+        return sum(self.metric("sentry_events_total", path, **labels)
+                   for path in ("/api/metrics", "/metrics"))
 
     def in_flight(self):
         """Requests that programs work on, besides the one that asks."""

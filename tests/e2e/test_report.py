@@ -5,6 +5,7 @@ and what reporting costs (F25) are test_report_crash.py's."""
 import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -18,7 +19,7 @@ from samples import TEXT, UNKNOWN_ID
 from service import Service, read_proc, wait_for
 
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",
-            "metrics")
+            "metrics", "access_log")
 CODES = ("metadata_unavailable", "storage_unavailable", "internal")
 
 
@@ -64,7 +65,7 @@ def lose_bytes(service, *files):
 
 
 def counted(service, outcome):
-    return service.metric("sentry_events_total", outcome=outcome)
+    return service.reports(outcome=outcome)
 
 
 def wait_counted(service, outcome, count, seconds=20):
@@ -181,8 +182,36 @@ def test_what_the_client_did_wrong_is_not_told(reporting, project):
     assert service.post("/api/files/upload", data=b"x").status_code == 415
     time.sleep(0.5)
     assert project.events() == []
-    assert not [name for name, value in service.metrics().items()
-                if name[0] == "sentry_events_total" and value]
+    assert not service.reports()
+
+
+def answer_without(service, program, method, target):
+    """The gateway's answer while a program is away, or on its way back."""
+    for pid in service.pids(program):
+        os.kill(pid, signal.SIGKILL)
+    return service.request(method, target, data=b"x")
+
+
+@pytest.mark.core
+def test_what_the_gateway_could_not_do_is_told(reporting, project):
+    """Nobody but lighttpd knows of it; the name of the file stays here."""
+    service = reporting()
+    answer = next(answer for answer in (
+        answer_without(service, "files_upload", "PUT", "/api/files/upload/a-file-s-name")
+        for _ in range(20)) if answer.status_code >= 500)
+    [event] = project.wait_for(1)
+    assert event["level"] == "error" and event["tags"]["program"] == "health"
+    assert event["transaction"] == "/api/files/upload/:name"
+    assert event["tags"]["operation"] == "gateway"
+    assert event["tags"]["status"] == str(answer.status_code)
+    assert event["tags"]["code"] == answer.json()["code"]
+    assert event["tags"]["request_id"] == answer.headers["X-Request-Id"]
+    assert event["contexts"]["trace"]["trace_id"] == answer.json()["traceId"]
+    assert "a-file-s-name" not in json.dumps(event)
+    [line] = [line for line in service.log_lines()
+              if line.get("http.request.id") == answer.headers["X-Request-Id"]
+              and line["service.name"] == "coffer-health"]
+    assert line["log.level"] == "error" and line["error.code"] == answer.json()["code"]
 
 
 # ---- without a tracker ----
@@ -205,7 +234,7 @@ def test_without_a_dsn_nothing_is_made(start_service, project):
     project.wait_for(1)
     told = threads(services[1])
     assert told.pop("files_get") == threads(services[0]).pop("files_get") + 1
-    assert not services[0].metric("sentry_events_total")
+    assert not services[0].reports()
     assert not list(services[0].folder.rglob("reports"))
 
 
@@ -330,14 +359,29 @@ def test_a_failed_start_is_told(project, tmp_path, program):
 
 def start_alone(service, program, folder):
     began = time.monotonic()
+    with standard_input(program, folder) as given:
+        done = subprocess.run([str(service.binaries / program)], env=service.env, stdin=given,
+                              capture_output=True, text=True, timeout=20, check=False)
+    return done, time.monotonic() - began
+
+
+@contextmanager
+def standard_input(program, folder):
+    """What lighttpd gives a program: a listening socket, or the access log's pipe."""
+    if program == "access_log":
+        reading, writing = os.pipe()
+        try:
+            yield reading
+        finally:
+            os.close(reading)
+            os.close(writing)
+        return
     path = folder / f"{program}.socket"
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        done = subprocess.run([str(service.binaries / program)], env=service.env, stdin=listener,
-                              capture_output=True, text=True, timeout=20, check=False)
-    return done, time.monotonic() - began
+        yield listener
 
 
 @pytest.mark.parametrize("dsn", ["somewhere", "https://hidden@", "https://hidden@host",

@@ -33,7 +33,7 @@ STEPS = {
     "files_update": (("PATCH", "/api/files/{id}",
                       {"data": b'{"visibility":"public"}', "headers": JSON}), "step.update",
                      "try_update", "shared/files/files_update.c"),
-    "health": (("GET", "/ready", {}), "step.health", "ask_part", "shared/app/health.c"),
+    "health": (("GET", "/health", {}), "step.health", "get_health", "fcgi-apps/health.c"),
     "metrics": (("GET", "/api/metrics", {}), "step.metrics",
                 "answer", "fcgi-apps/metrics.c"),
 }
@@ -79,7 +79,7 @@ class Steps:
 
         def passed():
             answer = self.ask(program, request_id or "any")
-            return None if armed.exists() else [answer]  # checks of health are cached
+            return None if armed.exists() else [answer]
 
         [answer] = wait_for(passed, f"{program} at {point}", 20, 0.1)
         return answer
@@ -102,7 +102,17 @@ def steps(start_service, project, tmp_path):
 
 
 def counted(service, outcome):
-    return service.metric("sentry_events_total", outcome=outcome)
+    return service.reports(outcome=outcome)
+
+
+def crashes(project):
+    """Without the errors: that the gateway had no answer for who met the crash."""
+    return [event for event in project.events() if event["level"] == "fatal"]
+
+
+def wait_for_crashes(project, count):
+    wait_for(lambda: len(crashes(project)) >= count, f"{count} crashes", 30)
+    return crashes(project)
 
 
 def reports_of(service):
@@ -166,7 +176,7 @@ def test_the_failing_function_of_each_program_is_told(steps, project):
     assert set(events) == set(STEPS) and len(project.events()) == len(STEPS)
     for program, event in events.items():
         answer = answers[program]
-        assert answer.status_code == (503 if program == "health" else 500), answer.text
+        assert answer.status_code == 500, answer.text
         assert event["level"] == "error"
         assert event["tags"]["request_id"] == answer.headers["X-Request-Id"]
         assert event["contexts"]["trace"]["trace_id"] == answer.json()["traceId"]
@@ -193,12 +203,12 @@ def test_errors_and_crashes_in_the_metadata_plugin_are_told(start_service, proje
         service.expect_5xx = service.expect_unclean = True
         (tmp_path / "insert.committed").write_text("segv")
         assert service.upload(TEXT).status_code >= 500
-        [crash] = project.wait_for(1)
-        assert crash["level"] == "fatal"
+        [crash] = wait_for_crashes(project, 1)
         check_in_plugin(crash, service)
         database.kill()
         assert service.get("/api/files").status_code == 503
-        [_, error] = project.wait_for(2)
+        [error] = wait_for(lambda: [event for event in project.events()
+                                    if event["tags"]["program"] == "files_list"], "it is told", 20)
         assert error["level"] == "error"
         check_in_plugin(error, service)
 
@@ -209,10 +219,9 @@ def test_a_crash_of_each_program_is_told_by_its_next_start(steps, project):
     for program in STEPS:
         steps.provoke(program, "segv", f"crash-of-{program}")
         steps.back(program)
-    events = {event["tags"]["program"]: event for event in project.wait_for(len(STEPS), 30)}
-    assert set(events) == set(STEPS) and len(project.events()) == len(STEPS)
+    events = {event["tags"]["program"]: event for event in wait_for_crashes(project, len(STEPS))}
+    assert set(events) == set(STEPS) and len(crashes(project)) == len(STEPS)
     for program, event in events.items():
-        assert event["level"] == "fatal"
         assert event["release"].startswith("coffer@") and event["environment"] == "testing"
         [exception] = event["exception"]["values"]
         assert exception["type"] == event["tags"]["code"] == "SIGSEGV"
@@ -222,12 +231,12 @@ def test_a_crash_of_each_program_is_told_by_its_next_start(steps, project):
         assert event["timestamp"]
         check_place(event, program)
         check_images(event, steps.service)
-        if program != "health":  # whose checks run on a thread of their own
-            assert event["tags"]["request_id"] == f"crash-of-{program}"
-            assert event["contexts"]["trace"]["trace_id"]
-            assert event["tags"]["route"].startswith("/api/")
+        assert event["tags"]["request_id"] == f"crash-of-{program}"
+        assert event["contexts"]["trace"]["trace_id"]
+        assert event["tags"]["route"] in ("/health", "/api/metrics") or \
+            event["tags"]["route"].startswith("/api/files")
     assert len({event["issue"] for event in events.values()}) == len(STEPS)
-    wait_for(lambda: counted(steps.service, "sent") == len(STEPS), "each is counted")
+    wait_for(lambda: counted(steps.service, "sent") >= len(STEPS), "each is counted")
     left = [path.name for path in reports_of(steps.service).iterdir()]
     assert not [name for name in left if not name.endswith(".last")], left
     said = steps.service.gateway_log()
@@ -236,16 +245,36 @@ def test_a_crash_of_each_program_is_told_by_its_next_start(steps, project):
         assert f"{program}: crashed by SIGSEGV, to be reported" in said
 
 
+def test_crashes_outside_of_requests_are_told(steps, project):
+    """Of the thread that asks the store how it is, and of the gateway's log."""
+    outside = {"health": ("step.check", "/ready", "ask_part"),
+               "access_log": ("step.access_log", "/live", "access_counter_take")}
+    for point, path, _ in outside.values():
+        armed = steps.folder / point
+        armed.write_text("segv")
+
+        def passed(armed=armed, path=path):
+            steps.service.get(path)
+            return not armed.exists()
+
+        wait_for(passed, point, 20, 0.1)
+    for event in wait_for_crashes(project, len(outside)):
+        assert top_in_app(event)["function"] == outside[event["tags"]["program"]][2]
+        assert "request_id" not in event["tags"]
+        check_images(event, steps.service)
+    assert {event["tags"]["program"] for event in crashes(project)} == set(outside)
+
+
 def test_equal_crashes_are_one_issue_and_others_another(steps, project):
     issues = []
     for count, how in enumerate(("segv", "segv", "abort", "stack", "stack"), 1):
         steps.provoke("files_list", how)
         steps.back("files_list")
-        issues.append(project.wait_for(count, 30)[count - 1]["issue"])
+        issues.append(wait_for_crashes(project, count)[count - 1]["issue"])
         end_pause(steps.service)
     assert issues[0] == issues[1] and issues[3] == issues[4]
     assert len(set(issues)) == 3
-    *_, aborted, overflowed, _ = project.events()
+    *_, aborted, overflowed, _ = crashes(project)
     assert aborted["tags"]["code"] == "SIGABRT" and overflowed["tags"]["code"] == "SIGSEGV"
     assert any(frame.get("function") == "write_page" for frame in frames_of(aborted))
     assert top_in_app(overflowed)["function"] == "fill_the_stack"
@@ -255,10 +284,11 @@ def test_a_signal_from_outside_is_a_crash_too(start_service, project):
     """Of programs as they are shipped."""
     service = start_service(SENTRY_DSN=project.dsn)
     service.expect_5xx = True
-    wait_for(lambda: len([line for line in service.log_lines() if line["message"] == "started"])
-             >= len(STEPS), "all wait for the end")
+    waits = {**dict.fromkeys(STEPS, "wait_for_stop"), "access_log": "run"}
+    wait_for(lambda: len([line for line in service.all_log_lines()
+                          if line["message"] == "started"]) >= len(waits), "all wait for the end")
     wanted = []
-    for number, program in zip(SIGNALS + SIGNALS, STEPS, strict=False):
+    for number, program in zip(SIGNALS + SIGNALS, waits, strict=False):
         [before] = service.kill(program, number)
         wait_for(lambda: [pid for pid in service.pids(program) if pid != before],
                  f"{program} is started again")
@@ -266,7 +296,7 @@ def test_a_signal_from_outside_is_a_crash_too(start_service, project):
     events = project.wait_for(len(wanted), 30)
     assert {(event["tags"]["program"], event["tags"]["code"]) for event in events} == set(wanted)
     for event in events:
-        assert top_in_app(event)["function"] == "wait_for_stop", frames_of(event)
+        assert top_in_app(event)["function"] == waits[event["tags"]["program"]], frames_of(event)
         assert event["exception"]["values"][0]["value"].endswith("sent by a process")
         check_images(event, service)
     for number in SIGNALS:
@@ -313,7 +343,7 @@ def test_without_a_dsn_nothing_is_installed_and_nothing_written(start_service, p
     services = [start_service(SENTRY_DSN=dsn) for dsn in ("", project.dsn)]
     for service, wanted in zip(services, (set(), set(SIGNALS)), strict=True):
         service.expect_5xx = True
-        for program in STEPS:
+        for program in (*STEPS, "access_log"):
             assert [caught(pid) for pid in service.pids(program)] == [wanted], program
     [before] = services[0].kill("files_list", signal.SIGSEGV)
     wait_for(lambda: set(services[0].pids("files_list")) - {before}, "it is started again")

@@ -1,7 +1,9 @@
 """Spans in a real OpenTelemetry collector: one tree for each request, with the caller above and the
 store below; and a collector that is away, slow or full costs no request anything (F25)."""
 
+import os
 import secrets
+import signal
 import statistics
 import time
 from contextlib import ExitStack, contextmanager
@@ -11,6 +13,7 @@ import pytest
 import backends
 from collector import Collector
 from faultproxy import FaultProxy
+from rawhttp import exchange, raw_request
 from samples import MIB, TEXT, UNKNOWN_ID, random_bytes
 from servers import MinIO, SeaweedFS
 from service import running, wait_for
@@ -155,16 +158,26 @@ def test_what_failed(start_service, collector):
     assert not gateway.failed and not program.failed
 
 
-def test_what_the_gateway_answers_by_itself(traced, collector):
-    """A static file has one span, an error page two: a program writes it."""
-    caller, refused = Caller(), Caller()
-    assert traced.get("/", headers=caller.headers).status_code in (200, 404)
-    assert traced.request("POST", "/api/files/upload", headers={
-        **refused.headers, "Content-Type": "text/plain"}, data=b"x").status_code == 415
-    spans = collector.wait_for(has_gateway, caller.trace)
-    [gateway] = [span for span in spans if span.service == "coffer-gateway"]
-    assert gateway.parent == caller.span
-    tree(collector.wait_for(has_both, refused.trace), refused)
+def without_health(service, caller):
+    """The gateway's answer to a probe while the program that would answer is away."""
+    for pid in service.pids("health"):
+        os.kill(pid, signal.SIGKILL)
+    return service.get("/live", headers=caller.headers).status_code
+
+
+def test_what_the_gateway_answers_by_itself(start_service, collector):
+    """A program writes the page of an error; while it is away, the page is a file of lighttpd's."""
+    service = start_service(OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint)
+    service.expect_5xx = True
+    refused = Caller()
+    request = raw_request("GET", "/api/files/%00", list(refused.headers.items()))
+    assert exchange(service, request).status == 400
+    _, program, _ = tree(collector.wait_for(has_both, refused.trace), refused)
+    assert program.service == "coffer-health"
+    alone = next(caller for caller in (Caller() for _ in range(20))
+                 if without_health(service, caller) == 503)
+    [gateway] = collector.wait_for(has_gateway, alone.trace)
+    assert gateway.parent == alone.span and gateway.failed
 
 
 def test_without_a_caller_a_trace_begins(traced, collector):

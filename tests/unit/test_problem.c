@@ -134,34 +134,27 @@ TEST(problem, errors_of_the_gateway_keep_their_status)
         {503, "storage_unavailable"}, {504, "upstream_timeout"}, {505, "http_version"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct response response;
-        char code[64];
-        snprintf(code, sizeof code, "\"code\":\"%s\"", rows[i].code);
-        response_init(&response);
-        problem_write_status(&response, rows[i].status, &context);
-        CHECK_INT_ROW(rows[i].code, response.status, rows[i].status);
-        CHECK_ROW(rows[i].code, strstr(buf_text(&response.body), code) != NULL);
-        response_release(&response);
+        struct err err;
+        enum err_code code = problem_of_status(rows[i].status, &err);
+        CHECK_INT_ROW(rows[i].code, err.code, code);
+        CHECK_INT_ROW(rows[i].code, err_info(code)->status, rows[i].status);
+        CHECK_STR_ROW(rows[i].code, str_of(err_info(code)->code), rows[i].code);
     }
 }
 
-TEST(problem, an_unknown_status_of_the_gateway_is_500)
+TEST(problem, an_unknown_status_of_the_gateway_is_internal)
 {
     static const int rows[] = {0, 200, 302, 402, 418, 502, 599, -1};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct response response;
-        response_init(&response);
-        problem_write_status(&response, rows[i], &context);
-        CHECK_INT(response.status, 500);
-        response_release(&response);
+        struct err err;
+        CHECK_INT(problem_of_status(rows[i], &err), ERR_INTERNAL);
+        CHECK_INT(err.code, ERR_INTERNAL);
     }
 }
 
 TEST(problem, a_missing_length_is_told_where_to_go)
 {
-    struct response response;
-    response_init(&response);
-    problem_write_status(&response, 411, &context);
-    CHECK(strstr(buf_text(&response.body), "/api/files/pipe/") != NULL);
-    response_release(&response);
+    struct err err;
+    CHECK_INT(problem_of_status(411, &err), ERR_LENGTH_REQUIRED);
+    CHECK(strstr(err_public_message(&err), "/api/files/pipe/") != NULL);
 }
