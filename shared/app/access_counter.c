@@ -2,10 +2,10 @@
 
 #include "app/access_line.h"
 #include "base/crash.h"
+#include "observe/log_list.h"
 
 #define US_PER_SECOND 1e6
 #define NS_PER_US 1000
-#define FIELDS_MAX 16
 
 struct answer {
     const struct access_line *line;
@@ -27,30 +27,6 @@ static void measure(struct metrics *metrics, const struct answer *answer)
     metrics_observe(metrics, METRIC_HTTP_RESPONSE_SIZE, labels, (double)line->sent_bytes);
 }
 
-struct field_list {
-    struct log_field fields[FIELDS_MAX];
-    size_t count;
-};
-
-static void add_text(struct field_list *list, const char *name, struct str value)
-{
-    if (value.len > 0 && list->count < FIELDS_MAX)
-        list->fields[list->count++] = LOG_FIELD_STR(name, value);
-}
-
-/* Also when it is empty: every line of an answer has it. */
-static void add_required(struct field_list *list, const char *name, struct str value)
-{
-    if (list->count < FIELDS_MAX)
-        list->fields[list->count++] = LOG_FIELD_STR(name, value);
-}
-
-static void add_number(struct field_list *list, const char *name, int64_t value)
-{
-    if (list->count < FIELDS_MAX)
-        list->fields[list->count++] = LOG_FIELD_INT(name, value);
-}
-
 /* A method or a version that lighttpd does not know is its client's fault. */
 static bool is_fault(int status)
 {
@@ -61,24 +37,24 @@ static bool is_fault(int status)
 static void write_log(struct log *log, const struct answer *answer)
 {
     const struct access_line *line = answer->line;
-    struct field_list list = {.count = 0};
+    struct log_list list = {.count = 0};
     enum err_level level = is_fault(line->status) ? ERR_LEVEL_ERROR : ERR_LEVEL_INFO;
     if (!log_enabled(log, level) ||
         (line->status < 400 && !log_keeps_success(log, answer->trace.trace_id)))
         return;
-    add_required(&list, "http.request.id", line->request_id);
-    add_required(&list, "http.request.method", line->method);
-    add_number(&list, "http.response.status_code", line->status);
-    add_required(&list, "http.route", str_of(route_info(answer->route)->template));
-    add_required(&list, "url.path", access_line_path(line));
-    add_number(&list, "event.duration", line->duration_us * NS_PER_US);
-    add_number(&list, "http.request.body.bytes", line->body_bytes);
-    add_number(&list, "http.response.body.bytes", line->sent_bytes);
-    add_text(&list, "client.ip", line->client);
-    add_text(&list, "user_agent.original", line->user_agent);
+    log_list_required(&list, "http.request.id", line->request_id);
+    log_list_required(&list, "http.request.method", line->method);
+    log_list_number(&list, "http.response.status_code", line->status);
+    log_list_required(&list, "http.route", str_of(route_info(answer->route)->template));
+    log_list_required(&list, "url.path", access_line_path(line));
+    log_list_number(&list, "event.duration", line->duration_us * NS_PER_US);
+    log_list_number(&list, "http.request.body.bytes", line->body_bytes);
+    log_list_number(&list, "http.response.body.bytes", line->sent_bytes);
+    log_list_text(&list, "client.ip", line->client);
+    log_list_text(&list, "user_agent.original", line->user_agent);
     if (line->is_cut)
-        add_text(&list, "event.reason", STR("the connection ended before the answer"));
-    log_write(log, level, &answer->trace, "answer", (struct log_fields){list.fields, list.count});
+        log_list_text(&list, "event.reason", STR("the connection ended before the answer"));
+    log_write(log, level, &answer->trace, "answer", log_list_all(&list));
 }
 
 static void send_span(struct spans *spans, const struct answer *answer)

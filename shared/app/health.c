@@ -5,6 +5,7 @@
 #include "base/condition.h"
 #include "base/crash.h"
 #include "base/signal_stack.h"
+#include "base/thread.h"
 
 #define NS_PER_MS 1000000LL
 
@@ -86,7 +87,7 @@ static enum err_code start_checker(struct health *health, enum health_part part,
     pthread_mutex_init(&checker->mutex, NULL);
     pthread_cond_init(&checker->wanted_changed, NULL);
     condition_init(&checker->finished);
-    if (pthread_create(&checker->thread, NULL, run, checker) != 0) {
+    if (!thread_start(&checker->thread, 0, run, checker)) {
         pthread_cond_destroy(&checker->finished);
         pthread_cond_destroy(&checker->wanted_changed);
         pthread_mutex_destroy(&checker->mutex);

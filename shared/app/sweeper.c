@@ -1,11 +1,11 @@
 #include "app/sweeper.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/condition.h"
 #include "base/signal_stack.h"
+#include "base/thread.h"
 #include "files/files_sweep.h"
 
 struct sweeper {
@@ -107,7 +107,7 @@ enum err_code sweeper_open(struct sweeper **ret_sweeper, const struct service *s
     sweeper->service = service;
     pthread_mutex_init(&sweeper->mutex, NULL);
     condition_init(&sweeper->wake);
-    if (pthread_create(&sweeper->thread, NULL, run, sweeper) != 0) {
+    if (!thread_start(&sweeper->thread, 0, run, sweeper)) {
         pthread_cond_destroy(&sweeper->wake);
         pthread_mutex_destroy(&sweeper->mutex);
         free(sweeper);

@@ -5,6 +5,7 @@
 
 #include "base/condition.h"
 #include "base/signal_stack.h"
+#include "base/thread.h"
 
 #define INTERRUPT_SIGNAL SIGRTMIN
 #define NS_PER_SECOND 1000000000LL
@@ -130,7 +131,7 @@ enum err_code watchdog_open(struct watchdog **ret_watchdog, const struct watchdo
     init_watches(options->watches, options->count);
     pthread_mutex_init(&watchdog->mutex, NULL);
     condition_init(&watchdog->wake);
-    if (pthread_create(&watchdog->thread, NULL, run, watchdog) != 0) {
+    if (!thread_start(&watchdog->thread, 0, run, watchdog)) {
         pthread_cond_destroy(&watchdog->wake);
         pthread_mutex_destroy(&watchdog->mutex);
         free(watchdog);

@@ -1,9 +1,8 @@
 #include "files/migrate_jobs.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
+#include "base/thread.h"
 #include "files/files_migrate.h"
 
 struct migrate_jobs {
@@ -65,19 +64,13 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Signals are the main thread's. */
 static bool start_threads(struct migrate_jobs *jobs, int threads)
 {
-    sigset_t all;
-    sigset_t before;
     bool started = true;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (started && jobs->thread_count < threads) {
-        started = pthread_create(&jobs->threads[jobs->thread_count], NULL, work, jobs) == 0;
+        started = thread_start(&jobs->threads[jobs->thread_count], 0, work, jobs);
         jobs->thread_count += started;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
 

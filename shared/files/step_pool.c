@@ -1,10 +1,9 @@
 #include "files/step_pool.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/signal_stack.h"
+#include "base/thread.h"
 
 #define STEP_THREADS_MAX 64
 #define STEP_STACK_BYTES (128 * 1024)
@@ -54,20 +53,10 @@ static void *run_steps(void *argument)
 
 static bool start_thread(struct step_pool *pool)
 {
-    sigset_t all;
-    sigset_t before;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STEP_STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started =
-        pthread_create(&pool->threads[pool->thread_count], &attributes, run_steps, pool) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    if (started)
-        pool->thread_count++;
-    return started;
+    if (!thread_start(&pool->threads[pool->thread_count], STEP_STACK_BYTES, run_steps, pool))
+        return false;
+    pool->thread_count++;
+    return true;
 }
 
 enum err_code step_pool_open(struct step_pool **ret_pool, int threads, struct err *err)

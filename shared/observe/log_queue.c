@@ -1,11 +1,10 @@
 #include "observe/log_queue.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/condition.h"
+#include "base/thread.h"
 #include "observe/log.h"
 
 #define LINGER_MS 20        /* between two writes of a busy program */
@@ -187,26 +186,6 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Signals are for other threads, but for those that a fault of this one raises. */
-static bool start_thread(struct log_queue *queue)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    pthread_attr_t attributes;
-    sigset_t blocked;
-    sigset_t before;
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        sigdelset(&blocked, faults[i]);
-    pthread_attr_setstacksize(&attributes, THREAD_STACK);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    bool is_started = pthread_create(&queue->thread, &attributes, run, queue) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return is_started;
-}
-
 /* ---- for the log ---- */
 
 static bool map_lines(struct lines *lines, size_t size)
@@ -247,7 +226,7 @@ enum err_code log_queue_open(struct log_queue **ret_queue, const struct log_queu
     condition_init(&queue->changed);
     condition_init(&queue->progress);
     if (!map_lines(&queue->front, queue->size) || !map_lines(&queue->back, queue->size) ||
-        !start_thread(queue)) {
+        !thread_start(&queue->thread, THREAD_STACK, run, queue)) {
         release(queue);
         return err_set_internal(err, ERR_NO_MEMORY, 0, "log", "no memory or thread for the log");
     }

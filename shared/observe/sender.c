@@ -1,13 +1,12 @@
 #include "observe/sender.h"
 
 #include <limits.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/condition.h"
 #include "base/signal_stack.h"
+#include "base/thread.h"
 
 #define NS_PER_MS 1000000LL
 #define THREAD_STACK (512 * 1024) /* TLS and symbols want some */
@@ -232,26 +231,6 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Signals are for other threads, but for those that a fault of this one raises. */
-static bool start_thread(struct sender *sender)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    pthread_attr_t attributes;
-    sigset_t blocked;
-    sigset_t before;
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        sigdelset(&blocked, faults[i]);
-    pthread_attr_setstacksize(&attributes, THREAD_STACK);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    bool is_started = pthread_create(&sender->thread, &attributes, run, sender) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return is_started;
-}
-
 /* ---- for the program ---- */
 
 enum err_code sender_open(struct sender **ret_sender, const struct clock *clock, struct err *err)
@@ -285,7 +264,7 @@ enum err_code sender_add(struct sender *sender, const struct sender_receiver *re
 static bool has_thread(struct sender *sender)
 {
     if (!sender->is_running && !sender->is_closing)
-        sender->is_running = start_thread(sender);
+        sender->is_running = thread_start(&sender->thread, THREAD_STACK, run, sender);
     return sender->is_running && !sender->is_closing;
 }
 

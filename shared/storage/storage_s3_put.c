@@ -16,13 +16,12 @@
  * fail for it.
  */
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/crash.h"
 #include "base/signal_stack.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "base/trace_context.h"
 #include "storage/storage_s3.h"
 #include "storage/storage_s3_xml.h"
@@ -105,21 +104,10 @@ static void *run_sender(void *argument)
     return NULL;
 }
 
-/* Signals are for the threads that serve requests. */
 static bool start_sender(struct sender *sender)
 {
-    pthread_attr_t attributes;
-    sigset_t all;
-    sigset_t before;
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    pthread_attr_setstacksize(&attributes, SENDER_STACK_BYTES);
     sender->trace_context = trace_context_get();
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    sender->is_running = pthread_create(&sender->thread, &attributes, run_sender, sender) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
+    sender->is_running = thread_start(&sender->thread, SENDER_STACK_BYTES, run_sender, sender);
     return sender->is_running;
 }
 
