@@ -3,8 +3,10 @@
 #include "app/health.h"
 #include "app/app.h"
 #include "base/crash.h"
+#include "files/files_open.h"
 #include "http/jsonio.h"
 #include "http/problem.h"
+#include "http/route_match.h"
 
 static void answer_status(struct app_ctx *ctx, int status, const char *text)
 {
@@ -80,7 +82,14 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
 /* What the gateway could not do is logged and reported as this program's own errors are. */
 static enum err_code get_error(struct app_ctx *ctx, struct err *err)
 {
-    return problem_of_status(ctx->request.redirect_status, err);
+    char room[ROUTE_RAW_MAX];
+    int status = ctx->request.redirect_status;
+    const struct route_found asked = route_match_raw(ctx->request.path, room);
+    bool is_file = asked.route == ROUTE_FILE || asked.route == ROUTE_FILE_DOWNLOAD;
+    /* Of these lighttpd says so only where files_get had found what it was to send. */
+    if (is_file && (status == 403 || status == 404))
+        return files_judge_unsent(ctx->files, asked.id, err);
+    return problem_of_status(status, err);
 }
 
 #define GET METHOD_BIT(METHOD_GET)

@@ -226,5 +226,6 @@ struct str access_line_path(const struct access_line *line)
 
 enum route access_line_route(const struct access_line *line)
 {
-    return route_of_raw_path(access_line_path(line));
+    char room[ROUTE_RAW_MAX];
+    return route_match_raw(access_line_path(line), room).route;
 }

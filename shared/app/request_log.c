@@ -1,10 +1,10 @@
 #include "app/request_log.h"
 
 #include "http/route_match.h"
+#include "observe/log_list.h"
 #include "observe/metrics.h"
 
 #define NS_PER_SECOND 1e9
-#define FIELDS_MAX 20
 
 /* Bytes of the answer's body; what the gateway sends for us is counted as the whole file. */
 static int64_t response_bytes(const struct app_ctx *ctx)
@@ -29,47 +29,25 @@ void request_log_measure(const struct app_ctx *ctx)
     metrics_observe(metrics, METRIC_HTTP_RESPONSE_SIZE, labels, (double)response_bytes(ctx));
 }
 
-struct field_list {
-    struct log_field fields[FIELDS_MAX];
-    size_t count;
-};
-
-static void add_text(struct field_list *list, const char *name, struct str value)
-{
-    if (value.len > 0 && list->count < FIELDS_MAX)
-        list->fields[list->count++] = LOG_FIELD_STR(name, value);
-}
-
-/* Also when it is empty: every line of a request has it. */
-static void add_required(struct field_list *list, const char *name, struct str value)
-{
-    if (list->count < FIELDS_MAX)
-        list->fields[list->count++] = LOG_FIELD_STR(name, value);
-}
-
-static void add_number(struct field_list *list, const char *name, int64_t value)
-{
-    if (list->count < FIELDS_MAX)
-        list->fields[list->count++] = LOG_FIELD_INT(name, value);
-}
-
-static void add_error(struct field_list *list, const struct err *err)
+static void add_error(struct log_list *list, const struct err *err)
 {
     if (err->code == ERR_OK)
         return;
-    add_text(list, "error.code", str_of(err_info(err->code)->code));
-    add_text(list, "error.message", str_of(err->message));
-    add_text(list, "error.operation", str_of(err->operation));
+    log_list_text(list, "error.code", str_of(err_info(err->code)->code));
+    log_list_text(list, "error.message", str_of(err->message));
+    log_list_text(list, "error.operation", str_of(err->operation));
     if (err->os_errno != 0)
-        add_number(list, "error.errno", err->os_errno);
+        log_list_number(list, "error.errno", err->os_errno);
     if (err->remote_status != 0)
-        add_number(list, "error.remote_status", err->remote_status);
+        log_list_number(list, "error.remote_status", err->remote_status);
 }
 
 /* A fault that the gateway told has the route of the path that was asked for. */
 static enum route reported_route(const struct request *request)
 {
-    return request->route == ROUTE_ERROR ? route_of_raw_path(request->path) : request->route;
+    char room[ROUTE_RAW_MAX];
+    return request->route == ROUTE_ERROR ? route_match_raw(request->path, room).route
+                                         : request->route;
 }
 
 void request_log_report(const struct app_ctx *ctx)
@@ -119,25 +97,24 @@ static bool is_logged(const struct app_ctx *ctx, enum err_level level)
 
 void request_log_write(const struct app_ctx *ctx)
 {
-    struct field_list list = {.count = 0};
+    struct log_list list = {.count = 0};
     const struct request *request = &ctx->request;
     enum err_level level =
         ctx->err.code == ERR_OK ? ERR_LEVEL_INFO : err_info(ctx->err.code)->level;
     if (!is_logged(ctx, level))
         return;
-    add_text(&list, "span.id", str_of(ctx->trace.span_id));
-    add_required(&list, "http.request.id", str_of(ctx->trace.request_id));
-    add_required(&list, "http.request.method", request->method_text);
-    add_number(&list, "http.response.status_code", ctx->response.status);
-    add_required(&list, "http.route", str_of(route_info(request->route)->template));
-    add_required(&list, "url.path", request->path);
-    add_number(&list, "event.duration", clock_steady_ns(ctx->files->clock) - ctx->started_ns);
-    add_number(&list, "http.request.body.bytes", ctx->received_bytes);
-    add_number(&list, "http.response.body.bytes", response_bytes(ctx));
-    add_text(&list, "client.ip", request->remote_addr);
-    add_text(&list, "user.name", str_of(ctx->principal.owner));
-    add_text(&list, "user_agent.original", request_header_or_empty(request, "USER_AGENT"));
+    log_list_text(&list, "span.id", str_of(ctx->trace.span_id));
+    log_list_required(&list, "http.request.id", str_of(ctx->trace.request_id));
+    log_list_required(&list, "http.request.method", request->method_text);
+    log_list_number(&list, "http.response.status_code", ctx->response.status);
+    log_list_required(&list, "http.route", str_of(route_info(request->route)->template));
+    log_list_required(&list, "url.path", request->path);
+    log_list_number(&list, "event.duration", clock_steady_ns(ctx->files->clock) - ctx->started_ns);
+    log_list_number(&list, "http.request.body.bytes", ctx->received_bytes);
+    log_list_number(&list, "http.response.body.bytes", response_bytes(ctx));
+    log_list_text(&list, "client.ip", request->remote_addr);
+    log_list_text(&list, "user.name", str_of(ctx->principal.owner));
+    log_list_text(&list, "user_agent.original", request_header_or_empty(request, "USER_AGENT"));
     add_error(&list, &ctx->err);
-    log_write(ctx->log, level, &ctx->trace, "request",
-              (struct log_fields){list.fields, list.count});
+    log_write(ctx->log, level, &ctx->trace, "request", log_list_all(&list));
 }

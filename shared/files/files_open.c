@@ -61,6 +61,19 @@ enum err_code files_judge_bytes(const struct files *files, const struct file *fi
     return failure;
 }
 
+enum err_code files_judge_unsent(const struct files *files, struct str id, struct err *err)
+{
+    struct file file;
+    const struct file *found;
+    enum err_code code = find_row(files, id, &file, &found, err);
+    if (code != ERR_OK)
+        return code;
+    if (!found)
+        return err_set(err, ERR_NOT_FOUND, "judge bytes", "There is no such file.");
+    return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "judge bytes",
+                            "the gateway could not read the bytes of file %s", file.id);
+}
+
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
                            struct err *err)
 {

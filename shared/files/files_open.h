@@ -23,5 +23,9 @@ enum err_code files_locate(const struct files *files, const struct file *file, s
  * it is. */
 enum err_code files_judge_bytes(const struct files *files, const struct file *file,
                                 enum err_code failure, struct err *err) ERR_MUST_CHECK;
+/* What it means that the gateway could not send the bytes that files_locate had found: ERR_NOT_FOUND
+ * when the row is gone by now, else ERR_STORAGE_UNAVAILABLE. */
+enum err_code files_judge_unsent(const struct files *files, struct str id, struct err *err)
+    ERR_MUST_CHECK;
 
 #endif

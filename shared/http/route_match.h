@@ -24,8 +24,10 @@ struct route_found {
  * an encoded "/" matches too (the gateway decodes it), real folders do not. */
 struct route_found route_match(const struct route_path *path);
 
-/* Of a path as a request line has it: decoded and simplified as lighttpd does it before it asks a
- * program. */
-enum route route_of_raw_path(struct str path);
+#define ROUTE_RAW_MAX (40 * 1024) /* more than lighttpd takes in a head */
+
+/* The same of a path as a request line has it: decoded and simplified as lighttpd does it before it
+ * asks a program. What is found is borrowed from `path` and `room`. */
+struct route_found route_match_raw(struct str path, char room[ROUTE_RAW_MAX]);
 
 #endif

@@ -318,6 +318,40 @@ def test_f17_data_dir_vanishes_under_load(start_service):
 
 
 @on_disk
+def test_f17_what_is_away_is_never_not_found(start_service):
+    """Also where it goes after the program has found the file, and before lighttpd sends it."""
+    service = start_service()
+    service.expect_5xx = True
+    # More of them than lighttpd keeps open.
+    paths = [f"/api/files/{service.create(random_bytes(500, seed=seed))['id']}"
+             for seed in range(600)]
+    away = service.data_dir.with_name("away")
+    seen, stop = [], threading.Event()
+
+    def read(method):
+        while not stop.is_set():
+            for path in paths:
+                seen.append(call(service.port, method, path))
+
+    readers = [threading.Thread(target=read, args=[method]) for method in ("GET", "HEAD") * 2]
+    for reader in readers:
+        reader.start()
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        service.data_dir.rename(away)
+        time.sleep(0.02)
+        away.rename(service.data_dir)
+        time.sleep(0.05)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert {answer.status for answer in seen} == {200, 503}
+    wrong = [answer for answer in seen if answer.status == 503 and problem_fault(answer)
+             and answer.method == "GET"]
+    assert not wrong, wrong[0]
+
+
+@on_disk
 def test_f17_an_empty_folder_in_its_place_is_no_store(start_service):
     """A volume that was not mounted: never taken for the store, never filled."""
     service = start_service()

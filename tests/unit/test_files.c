@@ -93,6 +93,22 @@ TEST(files, refuse_bad_patches_and_change_nothing)
     close_world(&world);
 }
 
+TEST(files, that_the_gateway_could_not_send_are_not_found_only_without_a_row)
+{
+    struct world world;
+    struct err err = {0};
+    char id[ID_SIZE];
+    REQUIRE(open_world(&world));
+    CHECK_ERR(upload(&world, "a.txt", STR("hello"), 0, id, &err), ERR_OK, &err);
+    CHECK_ERR(files_judge_unsent(&world.files, str_of(id), &err), ERR_STORAGE_UNAVAILABLE, &err);
+    CHECK(strstr(err_public_message(&err), id) == NULL);
+    const struct request request = {.method = METHOD_DELETE, .id = str_of(id)};
+    CHECK_ERR(files_remove(&world.files, &world.alice, &request, id, &err), ERR_OK, &err);
+    CHECK_ERR(files_judge_unsent(&world.files, str_of(id), &err), ERR_NOT_FOUND, &err);
+    CHECK_ERR(files_judge_unsent(&world.files, STR("x"), &err), ERR_BAD_ID, &err);
+    close_world(&world);
+}
+
 TEST(files, that_expired_are_gone_at_once_and_swept)
 {
     struct world world;

@@ -3,8 +3,6 @@
 #include "base/text.h"
 #include "http/route_match.h"
 
-#define RAW_PATH_MAX (40 * 1024) /* more than lighttpd takes in a head */
-
 /* Takes the last segment off; at the root there is none. */
 static size_t climb(const char *target, size_t len)
 {
@@ -36,20 +34,18 @@ static size_t simplify(struct str path, char *target)
     return len;
 }
 
-enum route route_of_raw_path(struct str path)
+struct route_found route_match_raw(struct str path, char room[ROUTE_RAW_MAX])
 {
-    char simple[RAW_PATH_MAX];
     struct buf decoded;
-    enum route route = ROUTE_UNKNOWN;
-    buf_init(&decoded, sizeof simple - 2);
+    struct route_found found = {.route = ROUTE_UNKNOWN};
+    buf_init(&decoded, ROUTE_RAW_MAX - 2);
     if (path.len > 0 && path.len < decoded.max && path.data[0] == '/') {
         struct str plain = path;
         if (str_find(path, '%') < path.len && text_percent_decode(path, false, &decoded))
             plain = buf_str(&decoded);
-        const struct route_path whole = {.script = {simple, simplify(plain, simple)},
-                                         .raw_path = path};
-        route = route_match(&whole).route;
+        const struct route_path whole = {.script = {room, simplify(plain, room)}, .raw_path = path};
+        found = route_match(&whole);
     }
     buf_release(&decoded);
-    return route;
+    return found;
 }
