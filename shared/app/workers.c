@@ -49,6 +49,7 @@ void workers_prepare_signals(sigset_t *ret_signals)
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of the write, no end */
     sigaction(WAKE_SIGNAL, &wake, NULL);
+    sigaction(SIGHUP, &wake, NULL); /* lighttpd/coffer-serve sends it to whom it does not end */
     sigemptyset(ret_signals);
     sigaddset(ret_signals, SIGTERM);
     sigaddset(ret_signals, SIGHUP);

@@ -262,9 +262,6 @@ def test_lighttpds_state(counted):
     assert metrics["gateway_up", ()] == 1
 
 
-
-
-
 def test_log_file_is_reopened(counted):
     rotated = counted.log_file.with_name("rotated")
     counted.log_file.rename(rotated)

@@ -1,6 +1,7 @@
 """The log: one ECS line a request, joined to its answer by the trace, and free of secrets."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -187,7 +188,6 @@ def lines_in(*paths):
 
 def test_rotations_under_load_lose_no_line_and_tear_none(start_service):
     service = start_service()
-    wait_for_programs(service)
     file = service.create(TEXT)
     targets = ["/live", "/api/files?limit=1", f"/api/files/{file['id']}", "/nowhere"]
     stop = threading.Event()
@@ -245,35 +245,35 @@ def test_a_failed_start_is_in_the_log(start_service):
     assert failed[0]["error.message"] in done.stderr.decode()
 
 
-def wait_for_programs(service):
-    """A signal at the very start ends a program, which is then started again."""
-    # All but the driver that programs load, the admin command and the gateway's own.
-    programs = len([path for path in service.binaries.iterdir()
-                    if not path.suffix and path.name not in ("coffer", "access_log")])
-
-    def started():
-        said = [line["service"] for line in service.log_lines() if line["message"] == "started"]
-        return len(set(said)) == programs
-
-    wait_for(started, "every program has started", 10)
-
-
 def test_rotation_of_a_service_that_nohup_started(start_service):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         service = start_service()
     finally:
         signal.signal(signal.SIGHUP, before)
-    wait_for_programs(service)
     rotate(service, 1)
     answer = service.get("/live")
     wait_for(lambda: lines_of(service, answer), "the program writes to the new file", 5)
 
 
+def test_a_rotation_ends_no_program_that_is_just_started(start_service):
+    service = start_service()
+    service.expect_5xx = True  # programs are killed
+    for _ in range(12):
+        for program in ("files_list", "files_get", "files_update"):
+            for pid in service.pids(program):
+                os.kill(pid, signal.SIGKILL)
+        # lighttpd starts them again once a second.
+        for _ in range(10):
+            service.process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+    ends = Counter(re.findall(r"child signalled: (\d+)", service.gateway_log()))
+    assert ends.keys() == {"9"}, ends
+
+
 def test_rotation(start_service):
     """The file is moved away and the launcher gets SIGHUP, as logrotate does."""
     service = start_service()
-    wait_for_programs(service)
     moved = rotate(service, 1)
 
     def logged_in_new_file():
