@@ -193,6 +193,8 @@ int main(void)
         log_write(process.counter.log, ERR_LEVEL_INFO, NULL, "started", LOG_NO_FIELDS);
         exit_code = run(&process);
         log_write(process.counter.log, ERR_LEVEL_INFO, NULL, "stopped", LOG_NO_FIELDS);
+    } else if (atomic_load(&stopped)) {
+        exit_code = EXIT_STOPPED;
     } else {
         tell_failed_start(&process, &err);
         exit_code = discard_for_a_moment();

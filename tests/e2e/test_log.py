@@ -252,8 +252,7 @@ def test_rotation_of_a_service_that_nohup_started(start_service):
     finally:
         signal.signal(signal.SIGHUP, before)
     rotate(service, 1)
-    answer = service.get("/live")
-    wait_for(lambda: lines_of(service, answer), "the program writes to the new file", 5)
+    wait_for(lambda: lines_of(service, service.get("/live")), "written to the new file", 5)
 
 
 def test_a_rotation_ends_no_program_that_is_just_started(start_service):
