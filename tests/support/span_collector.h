@@ -24,6 +24,7 @@ struct span_collector {
     pthread_mutex_t mutex;
     /* guarded by mutex */
     const char *answer; /* NULL: none, the connection is cut */
+    int taken;          /* requests whose answer is known by now */
     struct buf heads;   /* of all requests, as the next */
     struct buf bodies;  /* a line each */
 };
@@ -47,7 +48,8 @@ void span_answer_with(struct span_fixture *fixture, const char *answer);
 /* otel_spans_total. */
 int64_t span_counted(const struct span_fixture *fixture, const char *outcome);
 void span_wait_counted(const struct span_fixture *fixture, const char *outcome, int64_t want);
-void span_wait_requests(const struct span_fixture *fixture, int want);
+/* Until an answer was chosen for so many: span_answer_with is for those that follow. */
+void span_wait_taken(struct span_fixture *fixture, int want);
 
 /* A GET that was answered with 200. */
 extern const struct span_answer span_plain;

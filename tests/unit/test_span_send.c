@@ -72,7 +72,7 @@ TEST(span_send, kept_while_the_collector_can_not_take_it)
         struct span_fixture f;
         span_setup(&f, NULL, answers[i]);
         span_serve(&f, "", &span_plain);
-        span_wait_requests(&f, 1);
+        span_wait_taken(&f, 1);
         span_answer_with(&f, span_answer_ok);
         span_wait_counted(&f, "sent", 3);
         CHECK_INT(http_server_requests(f.collector.server), 2);
@@ -86,7 +86,7 @@ TEST(span_send, not_sent_before_the_collector_wants_it)
     struct span_fixture f;
     span_setup(&f, NULL, busy);
     span_serve(&f, "", &span_plain);
-    span_wait_requests(&f, 1);
+    span_wait_taken(&f, 1);
     span_serve_many(&f, 400); /* more than is sent without waiting */
     const struct timespec pause = {.tv_sec = 1, .tv_nsec = 500000000};
     nanosleep(&pause, NULL);
