@@ -339,6 +339,16 @@ class Service:
         assert lines.pop() == b"", "the log doesn't end with a whole line"
         return [json.loads(line) for line in lines]
 
+    def wait_until_started(self):
+        """Until every program says so. What is asked before is answered, too: it waits for the one
+        program that answers it."""
+        # All but the driver that programs load, and the admin command.
+        programs = [path.name for path in self.binaries.iterdir()
+                    if not path.suffix and path.name != "coffer"]
+        wait_for(lambda: len({line["service"] for line in self.all_log_lines()
+                              if line["message"] == "started"}) == len(programs),
+                 "every program has started")
+
     def log_lines(self):
         """The programs' lines."""
         return [line for line in self.all_log_lines() if line["service"] != "coffer-gateway"]

@@ -226,6 +226,7 @@ def test_without_a_dsn_nothing_is_made(start_service, project):
     services = [start_service(SENTRY_DSN=dsn) for dsn in ("", project.dsn)]
     for service in services:
         service.expect_5xx = True
+        service.wait_until_started()
     assert threads(services[0]) == threads(services[1]), "a thread before there is a report"
     for service in services:
         file = service.create(TEXT)

@@ -285,8 +285,7 @@ def test_a_signal_from_outside_is_a_crash_too(start_service, project):
     service = start_service(SENTRY_DSN=project.dsn)
     service.expect_5xx = True
     waits = {**dict.fromkeys(STEPS, "wait_for_stop"), "access_log": "run"}
-    wait_for(lambda: len([line for line in service.all_log_lines()
-                          if line["message"] == "started"]) >= len(waits), "all wait for the end")
+    service.wait_until_started()
     wanted = []
     for number, program in zip(SIGNALS + SIGNALS, waits, strict=False):
         [before] = service.kill(program, number)
@@ -343,6 +342,7 @@ def test_without_a_dsn_nothing_is_installed_and_nothing_written(start_service, p
     services = [start_service(SENTRY_DSN=dsn) for dsn in ("", project.dsn)]
     for service, wanted in zip(services, (set(), set(SIGNALS)), strict=True):
         service.expect_5xx = True
+        service.wait_until_started()
         for program in (*STEPS, "access_log"):
             assert [caught(pid) for pid in service.pids(program)] == [wanted], program
     [before] = services[0].kill("files_list", signal.SIGSEGV)
