@@ -306,6 +306,7 @@ def test_a_crash_while_the_tracker_is_away_is_told_later(start_service, project,
     proxy.refuse()
     service = start_service(SENTRY_DSN=project.dsn_at(proxy.endpoint))
     service.expect_5xx = True
+    service.wait_until_started()
     service.kill("files_get", signal.SIGSEGV)
     wait_for(lambda: list(reports_of(service).glob("*.envelope")), "it is kept")
     service.stop()
@@ -320,6 +321,7 @@ def test_records_that_are_no_good_are_dropped_and_counted(start_service, project
     counted too."""
     service = start_service(SENTRY_DSN=project.dsn)
     service.expect_5xx = True
+    service.wait_until_started()
     contents = [b"", b"\0" * 100000, b"coffer-crash 1\n", b"coffer-crash 1\nprogram files_list\n",
                 os.urandom(4000), b"end 0\n", b"\n" * 500, b"x"]
     for number, content in enumerate(contents):
