@@ -40,7 +40,9 @@ endif
 # For reports of errors and crashes: whoever calls stays on the stack, sources have names relative to
 # the tree.
 STACKS := -fno-optimize-sibling-calls -fdebug-prefix-map=$(CURDIR)=.
-CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g $(if $(SANITIZER),-fPIC,-fPIE) -pthread -ffunction-sections -fdata-sections $(STACKS) \
+# What sanitizers add to the library would not link into the MongoDB driver without -fPIC.
+CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g $(if $(SANITIZER),-fPIC,-fPIE) -pthread \
+	-ffunction-sections -fdata-sections $(STACKS) \
 	$(WARNINGS) $(HARDENING) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) \
 	$(if $(filter undefined,$(subst $(comma),$(space),$(SANITIZER))),-fno-sanitize-recover=undefined) \
 	$(if $(ANALYZE),-fanalyzer -D__clang_analyzer__ -Wno-unused-value \

@@ -79,17 +79,21 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
+/* Of a file lighttpd says 403 or 404 only where files_get had found what it was to send. */
+static enum err_code judge_unsent(const struct app_ctx *ctx, struct err *err)
+{
+    char room[ROUTE_RAW_MAX];
+    const struct route_found asked = route_match_raw(ctx->request.path, room);
+    if (asked.route == ROUTE_FILE || asked.route == ROUTE_FILE_DOWNLOAD)
+        return files_judge_unsent(ctx->files, asked.id, err);
+    return problem_of_status(ctx->request.redirect_status, err);
+}
+
 /* What the gateway could not do is logged and reported as this program's own errors are. */
 static enum err_code get_error(struct app_ctx *ctx, struct err *err)
 {
-    char room[ROUTE_RAW_MAX];
     int status = ctx->request.redirect_status;
-    const struct route_found asked = route_match_raw(ctx->request.path, room);
-    bool is_file = asked.route == ROUTE_FILE || asked.route == ROUTE_FILE_DOWNLOAD;
-    /* Of these lighttpd says so only where files_get had found what it was to send. */
-    if (is_file && (status == 403 || status == 404))
-        return files_judge_unsent(ctx->files, asked.id, err);
-    return problem_of_status(status, err);
+    return status == 403 || status == 404 ? judge_unsent(ctx, err) : problem_of_status(status, err);
 }
 
 #define GET METHOD_BIT(METHOD_GET)
