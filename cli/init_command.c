@@ -92,7 +92,8 @@ static int run(const struct command *command, int argc, char **argv)
 const struct command command_init = {
     .name = "init",
     .usage = "init [--wait SECONDS]",
-    .summary = "Makes what the drivers need at the first start, and updates an older schema.",
+    .summary =
+        "Makes what the drivers need at the first start, and updates an older SQLite schema.",
     .help = "DATA_DIR and its database, or the S3 bucket and the MongoDB indexes. Does nothing\n"
             "where all is there. Refuses a folder that holds something else.\n"
             "  --wait SECONDS  tries until the stores are up, so long\n"

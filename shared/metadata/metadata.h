@@ -213,7 +213,9 @@ struct named_lease {
 
 /* One page of rows, and where it begins. */
 struct file_rows {
-    bool is_deleted;        /* rows marked deleted, oldest first; else of any status, in id order */
+    /* Rows marked deleted, oldest first; else of any status, in id order. What is marked deleted may
+     * have lost its expires_ms. */
+    bool is_deleted;
     int limit;              /* 1…METADATA_PAGE_ROWS */
     char after_id[ID_SIZE]; /* of the row before; "": from the start */
     int64_t after_ms;       /* with is_deleted: its updated_ms; INT64_MIN: from the start */
@@ -251,8 +253,8 @@ struct metadata_driver {
     const char *name;
     unsigned metric_index;
     bool waits; /* calls wait for a network: not for threads that others need */
-    /* Makes an empty database (first start), or migrates an older schema; ERR_EXISTS when it is
-     * there and current, ERR_CONFIG when it is newer or foreign. */
+    /* Makes an empty database (first start), or migrates an older schema where the driver can;
+     * ERR_EXISTS when it is there and current, ERR_CONFIG when it is newer, foreign or too old. */
     enum err_code (*init)(const struct config *config, const struct clock *clock, struct err *err);
     enum err_code (*open)(void **ret_state, const struct config *config, const struct clock *clock,
                           struct err *err);

@@ -9,10 +9,10 @@
  * process died in between.
  *
  * A call borrows a client of the process's pool for its own time. It runs once more when the
- * connection broke or the primary moved: each operation recognises what its first run did by the
- * random `by` it writes. What remains unknown after that is said by err->operation "commit". A
- * server that says nothing is given up within MONGODB_DEADLINE_SECONDS: each answer is waited for so
- * long that two fit in.
+ * connection broke or the primary moved: a change recognises what its first run did by the random
+ * `by` it writes, an insert by the row itself. What remains unknown after that is said by
+ * err->operation "commit". A server that says nothing is given up within MONGODB_DEADLINE_SECONDS:
+ * each answer is waited for so long that two fit in.
  */
 #ifndef COFFER_METADATA_METADATA_MONGODB_H
 #define COFFER_METADATA_METADATA_MONGODB_H
@@ -24,7 +24,7 @@
 
 #include "metadata/metadata.h"
 
-#define MONGODB_SCHEMA 1
+#define MONGODB_SCHEMA 2
 #define MONGODB_NONCE_SIZE 33 /* 32 hexadecimal digits */
 #define MONGODB_NEVER INT64_MAX
 
@@ -148,6 +148,7 @@ struct mongodb_bulk {
     mongoc_collection_t *collection;
     mongoc_bulk_operation_t *operation;
     int count;
+    int64_t matched; /* set by _run: updates that found their document */
 };
 void mongodb_bulk_init(struct mongodb_session *session, enum mongodb_collection collection,
                        struct mongodb_bulk *bulk);
@@ -164,6 +165,8 @@ void mongodb_put_number(bson_t *document, const char *name, int64_t value);
 /* name: {operator: value} */
 void mongodb_put_compared(bson_t *document, const char *name, const char *operator_name,
                           int64_t value);
+/* name: {$exists: false} */
+void mongodb_put_absent(bson_t *filter, const char *name);
 /* name: {$in: […]} */
 void mongodb_put_any_of(bson_t *document, const char *name, const char *const *values,
                         size_t count);
@@ -183,18 +186,32 @@ bool mongodb_read_document(const bson_t *document, const char *name, bson_t *ret
 /* All members of a row but the answer. ERR_INTERNAL for a text that is no UTF-8. */
 enum err_code mongodb_put_file(bson_t *document, const struct file *file, struct err *err)
     ERR_MUST_CHECK;
+/* ERR_INTERNAL for a row that is malformed. One that is marked deleted has lost its expires_ms. */
 enum err_code mongodb_read_file(const bson_t *document, struct file *ret_file, struct err *err)
     ERR_MUST_CHECK;
-/* untilMs of a row: when it expires, or MONGODB_NEVER. */
-int64_t mongodb_until_ms(const struct file *file);
-/* live: true and not expired at now_ms, into a filter. */
-void mongodb_put_live(bson_t *filter, int64_t now_ms);
+/* What changes of a file, without its name and updatedMs: untilMs, and of metadata, visibility, status
+ * and revision what is not as in most rows. */
+void mongodb_put_state(bson_t *document, const struct file *file);
+int64_t mongodb_read_version(const bson_t *document);
+/* Into a filter: the row has this version. */
+void mongodb_put_version(bson_t *filter, int64_t version);
+/* Into an update: the version is one more. */
+void mongodb_count_revision(bson_t *update);
+
+/* Into a filter: the row is neither marked deleted nor expired at now_ms; it has expired, and is not
+ * marked yet; it is not marked deleted. */
+void mongodb_put_visible(bson_t *filter, int64_t now_ms);
+void mongodb_put_expired(bson_t *filter, int64_t now_ms);
+void mongodb_put_kept(bson_t *filter);
+/* Is a row visible at now_ms? */
+bool mongodb_is_visible(const bson_t *document, int64_t now_ms);
 
 /* ---- metadata_mongodb_schema.c ---- */
 
 enum mongodb_index_kind {
     INDEX_PLAIN,
     INDEX_UNIQUE,
+    INDEX_UNIQUE_SPARSE,
     INDEX_SPARSE,
     INDEX_ENDS_ROWS /* TTL; left out where the server has none */
 };
@@ -242,7 +259,7 @@ void mongodb_make_answer(bson_t *document, const struct idempotency_answer *answ
 /* The members of a finished request, into a $set; of its end, where the server removes rows. */
 void mongodb_put_finished(bson_t *set, const bson_t *answer, int64_t now_ms);
 void mongodb_put_ends(bson_t *set, int64_t now_ms);
-/* answerKey, answer and answerMs of a new row; `answer` may be NULL. */
+/* answerKey, answer and answerMs of a new row; none when `answer` is NULL. */
 enum err_code mongodb_put_answer(bson_t *document, const struct file *file,
                                  const struct idempotency_answer *answer, struct err *err)
     ERR_MUST_CHECK;
@@ -261,8 +278,8 @@ enum err_code mongodb_drop_answer(struct mongodb_session *session, const bson_t 
 
 /* ---- metadata_mongodb_totals.c ---- */
 
-/* Changes of kept totals: _add for each row, then _end, which makes them if they are wanted. A
- * failure is none of the rows' change that it follows: settling makes the totals right. */
+/* Changes of kept totals: _add for each row, then _end, which makes them. A failure is none of the rows'
+ * change that it follows: settling makes the totals right. */
 struct mongodb_tally {
     struct mongodb_bulk bulk;
     char owner[LIMIT_OWNER_BYTES + 1];
@@ -272,8 +289,7 @@ struct mongodb_tally {
 };
 void mongodb_tally_init(struct mongodb_session *session, struct mongodb_tally *tally);
 void mongodb_tally_add(struct mongodb_tally *tally, struct str owner, int64_t files, int64_t bytes);
-void mongodb_tally_end(struct mongodb_session *session, struct mongodb_tally *tally,
-                       bool is_wanted);
+void mongodb_tally_end(struct mongodb_session *session, struct mongodb_tally *tally);
 /* The same for one row. */
 void mongodb_add_total(struct mongodb_session *session, const char *owner, int64_t files,
                        int64_t bytes);

@@ -75,13 +75,12 @@ enum err_code mongodb_put_answer(bson_t *document, const struct file *file,
                                  const struct idempotency_answer *answer, struct err *err)
 {
     char key[MONGODB_ANSWER_KEY_SIZE] = "";
-    snprintf(key, sizeof key, "f:%s", file->id);
-    enum err_code code = answer ? answer_key(answer, key, err) : ERR_OK;
+    if (!answer)
+        return ERR_OK;
+    enum err_code code = answer_key(answer, key, err);
     mongodb_put_text(document, "answerKey", key);
-    if (code == ERR_OK && answer) {
-        append_answer(document, "answer", answer);
-        mongodb_put_number(document, "answerMs", file->created_ms);
-    }
+    append_answer(document, "answer", answer);
+    mongodb_put_number(document, "answerMs", file->created_ms);
     return code;
 }
 
@@ -197,9 +196,9 @@ static enum err_code save(struct mongodb_session *session, const bson_t *row,
     return settle(session, request, &answer, mongodb_read_number(row, place->ms), err);
 }
 
-/* Takes the answer off the row, unless it is another by now. `set` is what else changes. */
+/* Takes the answer off the row, unless it is another by now. */
 static enum err_code take_off(struct mongodb_session *session, const bson_t *row,
-                              const struct place *place, const bson_t *set, struct err *err)
+                              const struct place *place, struct err *err)
 {
     bson_t filter = BSON_INITIALIZER;
     bson_t update = BSON_INITIALIZER;
@@ -211,11 +210,8 @@ static enum err_code take_off(struct mongodb_session *session, const bson_t *row
     bson_append_document_begin(&update, "$unset", -1, &unset);
     mongodb_put_text(&unset, place->answer, "");
     mongodb_put_text(&unset, place->ms, "");
-    if (!set)
-        mongodb_put_text(&unset, place->key, "");
+    mongodb_put_text(&unset, place->key, "");
     bson_append_document_end(&update, &unset);
-    if (set)
-        bson_append_document(&update, "$set", -1, set);
     enum err_code code = mongodb_update(session, &change, &matched, err);
     bson_destroy(&update);
     bson_destroy(&filter);
@@ -227,7 +223,7 @@ enum err_code mongodb_settle_change(struct mongodb_session *session, const bson_
 {
     enum err_code code = save(session, row, &place_change, err);
     crash_point("update.settled");
-    return code == ERR_OK ? take_off(session, row, &place_change, NULL, err) : code;
+    return code == ERR_OK ? take_off(session, row, &place_change, err) : code;
 }
 
 enum err_code mongodb_save_answers(struct mongodb_session *session, const bson_t *row,
@@ -240,12 +236,5 @@ enum err_code mongodb_save_answers(struct mongodb_session *session, const bson_t
 enum err_code mongodb_drop_answer(struct mongodb_session *session, const bson_t *row,
                                   struct err *err)
 {
-    char own_key[sizeof "f:" + ID_SIZE];
-    bson_t set = BSON_INITIALIZER;
-    struct str id = mongodb_read_str(row, "_id");
-    snprintf(own_key, sizeof own_key, "f:%.*s", (int)id.len, id.data);
-    mongodb_put_text(&set, "answerKey", own_key); /* its own: always unique */
-    enum err_code code = take_off(session, row, &place_new, &set, err);
-    bson_destroy(&set);
-    return code;
+    return take_off(session, row, &place_new, err);
 }

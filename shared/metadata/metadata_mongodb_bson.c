@@ -1,4 +1,5 @@
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "metadata/metadata_mongodb.h"
@@ -25,6 +26,14 @@ void mongodb_put_compared(bson_t *document, const char *name, const char *operat
     bson_append_document_begin(document, name, -1, &inner);
     mongodb_put_number(&inner, operator_name, value);
     bson_append_document_end(document, &inner);
+}
+
+void mongodb_put_absent(bson_t *filter, const char *name)
+{
+    bson_t inner;
+    bson_append_document_begin(filter, name, -1, &inner);
+    bson_append_bool(&inner, "$exists", -1, false);
+    bson_append_document_end(filter, &inner);
 }
 
 void mongodb_put_any_of(bson_t *document, const char *name, const char *const *values, size_t count)
@@ -104,6 +113,19 @@ bool mongodb_read_document(const bson_t *document, const char *name, bson_t *ret
 
 /* ---- files ---- */
 
+/*
+ * A row of `files` (docs/decisions/0021): what a question asks by is a member of its own, what most
+ * rows share is not written, what nothing asks by is one value.
+ *   _id name mime size createdMs key
+ *   owner                          not written for nobody
+ *   untilMs                        it is seen before then; MONGODB_NEVER; 0: marked deleted
+ *   detail                         "<sha256> <bucket> <tag>"
+ *   revision                       its version less one, so that $inc counts from no member; not 0
+ *   updatedMs                      unless it is createdMs of a row that is not marked deleted
+ *   metadata visibility status     unless they are {}, private, ready
+ *   by                             which call changed it last
+ *   answerKey answer answerMs, changeKey change changeMs    metadata_mongodb_answers.c
+ */
 static const struct {
     const char *name;
     size_t offset;
@@ -113,30 +135,66 @@ static const struct {
     {"owner", offsetof(struct file, owner), sizeof(((struct file *)0)->owner)},
     {"name", offsetof(struct file, name), sizeof(((struct file *)0)->name)},
     {"mime", offsetof(struct file, mime), sizeof(((struct file *)0)->mime)},
-    {"sha256", offsetof(struct file, sha256), sizeof(((struct file *)0)->sha256)},
-    {"bucket", offsetof(struct file, bucket), sizeof(((struct file *)0)->bucket)},
     {"key", offsetof(struct file, key), sizeof(((struct file *)0)->key)},
-    {"tag", offsetof(struct file, tag), sizeof(((struct file *)0)->tag)},
     {"metadata", offsetof(struct file, metadata), sizeof(((struct file *)0)->metadata)},
 };
 
-/* What most rows have is not written: a listing may have to read every row of its owner. */
 #define NO_METADATA "{}"
-
-static const struct {
-    const char *name;
-    size_t offset;
-} numbers[] = {
-    {"size", offsetof(struct file, size)},
-    {"createdMs", offsetof(struct file, created_ms)},
-    {"version", offsetof(struct file, version)},
-};
-
+#define SHA256_HEX (sizeof(((struct file *)0)->sha256) - 1)
+#define DETAIL_SIZE (SHA256_HEX + LIMIT_BUCKET_BYTES + LIMIT_TAG_BYTES + 3)
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-int64_t mongodb_until_ms(const struct file *file)
+static int64_t until_ms_of(const struct file *file)
 {
+    if (file->status == FILE_DELETED)
+        return 0;
     return file->expires_ms ? file->expires_ms : MONGODB_NEVER;
+}
+
+/* A fence has neither hash nor bucket. */
+static bool is_detail(struct str sha256, struct str bucket)
+{
+    return (sha256.len == SHA256_HEX || sha256.len == 0) && str_find(sha256, ' ') == sha256.len &&
+           str_find(bucket, ' ') == bucket.len;
+}
+
+static enum err_code put_detail(bson_t *document, const struct file *file, struct err *err)
+{
+    char detail[DETAIL_SIZE];
+    snprintf(detail, sizeof detail, "%s %s %s", file->sha256, file->bucket, file->tag);
+    if (!is_detail(str_of(file->sha256), str_of(file->bucket)) ||
+        !bson_utf8_validate(detail, strlen(detail), false))
+        return err_set_internal(err, ERR_INTERNAL, 0, "write row",
+                                "A hash, bucket or tag cannot be written.");
+    mongodb_put_text(document, "detail", detail);
+    return ERR_OK;
+}
+
+static enum err_code read_detail(const bson_t *document, struct file *file, struct err *err)
+{
+    struct str rest = mongodb_read_str(document, "detail");
+    struct str sha256 = str_cut(&rest, ' ');
+    bool is_whole = str_find(rest, ' ') < rest.len;
+    struct str bucket = str_cut(&rest, ' ');
+    if (is_whole && is_detail(sha256, bucket) &&
+        str_copy(file->sha256, sizeof file->sha256, sha256) &&
+        str_copy(file->bucket, sizeof file->bucket, bucket) &&
+        str_copy(file->tag, sizeof file->tag, rest))
+        return ERR_OK;
+    return err_set_internal(err, ERR_INTERNAL, 0, "read row", "A row's detail is malformed.");
+}
+
+void mongodb_put_state(bson_t *document, const struct file *file)
+{
+    if (strcmp(file->metadata, NO_METADATA) != 0)
+        mongodb_put_text(document, "metadata", file->metadata);
+    if (file->visibility != VISIBILITY_PRIVATE)
+        bson_append_int32(document, "visibility", -1, (int32_t)file->visibility);
+    if (file->status != FILE_READY)
+        bson_append_int32(document, "status", -1, (int32_t)file->status);
+    mongodb_put_number(document, "untilMs", until_ms_of(file));
+    if (file->version != 1)
+        mongodb_put_number(document, "revision", file->version - 1);
 }
 
 enum err_code mongodb_put_file(bson_t *document, const struct file *file, struct err *err)
@@ -147,26 +205,16 @@ enum err_code mongodb_put_file(bson_t *document, const struct file *file, struct
         if (!bson_utf8_validate(text, strlen(text), false))
             return err_set_internal(err, ERR_INTERNAL, 0, "write row", "%s is no UTF-8.",
                                     texts[i].name);
-        if (*text && text != file->metadata)
+        if (text != file->metadata && (*text || text != file->owner))
             mongodb_put_text(document, texts[i].name, text);
     }
-    if (strcmp(file->metadata, NO_METADATA) != 0)
-        mongodb_put_text(document, "metadata", file->metadata);
-    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
-        int64_t value = 0;
-        memcpy(&value, base + numbers[i].offset, sizeof value);
-        mongodb_put_number(document, numbers[i].name, value);
-    }
+    mongodb_put_number(document, "size", file->size);
+    mongodb_put_number(document, "createdMs", file->created_ms);
     /* Rows marked deleted are found by it. */
     if (file->updated_ms != file->created_ms || file->status == FILE_DELETED)
         mongodb_put_number(document, "updatedMs", file->updated_ms);
-    mongodb_put_number(document, "untilMs", mongodb_until_ms(file));
-    if (file->visibility != VISIBILITY_PRIVATE)
-        bson_append_int32(document, "visibility", -1, (int32_t)file->visibility);
-    if (file->status != FILE_READY)
-        bson_append_int32(document, "status", -1, (int32_t)file->status);
-    bson_append_bool(document, "live", -1, file->status != FILE_DELETED);
-    return ERR_OK;
+    mongodb_put_state(document, file);
+    return put_detail(document, file, err);
 }
 
 enum err_code mongodb_read_file(const bson_t *document, struct file *ret_file, struct err *err)
@@ -176,25 +224,63 @@ enum err_code mongodb_read_file(const bson_t *document, struct file *ret_file, s
         if (!mongodb_read_text(document, texts[i].name, base + texts[i].offset, texts[i].size))
             return err_set_internal(err, ERR_INTERNAL, 0, "read row", "A row's %s is too long.",
                                     texts[i].name);
-    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
-        int64_t value = mongodb_read_number(document, numbers[i].name);
-        memcpy(base + numbers[i].offset, &value, sizeof value);
-    }
     if (!mongodb_has(document, "metadata"))
         memcpy(ret_file->metadata, NO_METADATA, sizeof NO_METADATA);
+    ret_file->size = mongodb_read_number(document, "size");
+    ret_file->created_ms = mongodb_read_number(document, "createdMs");
     ret_file->updated_ms = mongodb_has(document, "updatedMs")
                                ? mongodb_read_number(document, "updatedMs")
                                : ret_file->created_ms;
     ret_file->expires_ms = mongodb_read_number(document, "untilMs");
     if (ret_file->expires_ms == MONGODB_NEVER)
         ret_file->expires_ms = 0;
+    ret_file->version = mongodb_read_version(document);
     ret_file->visibility = (enum visibility)mongodb_read_number(document, "visibility");
     ret_file->status = (enum file_status)mongodb_read_number(document, "status");
-    return ERR_OK;
+    return read_detail(document, ret_file, err);
 }
 
-void mongodb_put_live(bson_t *filter, int64_t now_ms)
+int64_t mongodb_read_version(const bson_t *document)
 {
-    bson_append_bool(filter, "live", -1, true);
+    return mongodb_read_number(document, "revision") + 1;
+}
+
+void mongodb_put_version(bson_t *filter, int64_t version)
+{
+    if (version == 1)
+        mongodb_put_absent(filter, "revision");
+    else
+        mongodb_put_number(filter, "revision", version - 1);
+}
+
+void mongodb_count_revision(bson_t *update)
+{
+    bson_t inner;
+    bson_append_document_begin(update, "$inc", -1, &inner);
+    mongodb_put_number(&inner, "revision", 1);
+    bson_append_document_end(update, &inner);
+}
+
+void mongodb_put_visible(bson_t *filter, int64_t now_ms)
+{
     mongodb_put_compared(filter, "untilMs", "$gt", now_ms);
+}
+
+void mongodb_put_expired(bson_t *filter, int64_t now_ms)
+{
+    bson_t inner;
+    bson_append_document_begin(filter, "untilMs", -1, &inner);
+    mongodb_put_number(&inner, "$gt", 0);
+    mongodb_put_number(&inner, "$lte", now_ms);
+    bson_append_document_end(filter, &inner);
+}
+
+void mongodb_put_kept(bson_t *filter)
+{
+    mongodb_put_visible(filter, 0);
+}
+
+bool mongodb_is_visible(const bson_t *document, int64_t now_ms)
+{
+    return mongodb_read_number(document, "untilMs") > now_ms;
 }

@@ -237,6 +237,7 @@ void mongodb_bulk_init(struct mongodb_session *session, enum mongodb_collection 
     bulk->collection = mongodb_collection(session, collection);
     bulk->operation = mongoc_collection_create_bulk_operation_with_opts(bulk->collection, &options);
     bulk->count = 0;
+    bulk->matched = 0;
     bson_destroy(&options);
 }
 
@@ -260,6 +261,8 @@ enum err_code mongodb_bulk_run(struct mongodb_session *session, struct mongodb_b
     if (bulk->count > 0) {
         if (!mongoc_bulk_operation_execute(bulk->operation, &reply, &error))
             code = mongodb_failed(session, true, &error, "update", err);
+        else
+            bulk->matched = mongodb_read_number(&reply, "nMatched");
         bson_destroy(&reply);
     }
     mongoc_bulk_operation_destroy(bulk->operation);

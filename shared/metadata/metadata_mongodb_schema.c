@@ -6,35 +6,26 @@
 #define SETTINGS_ID "coffer" /* the one document of settings: schema and secret */
 
 /*
- * `live` is false for rows that are marked deleted. As in SQLite each order has an index with and
- * without the owner, ending in the id that breaks ties and in untilMs (names also in the type),
- * so that rows are passed over without being read.
+ * As in SQLite each order has an index with and without the owner, ending in the id that breaks ties
+ * and in untilMs (names also in the type), so that rows are passed over without being read. "until"
+ * has what has expired, and at 0 what is marked deleted, oldest first. Only a sparse index of one
+ * field leaves rows out: of several, one that a row has is enough to be in it.
  */
 const struct mongodb_index mongodb_indexes[] = {
     {COLLECTION_FILES, "key", INDEX_UNIQUE, {"key"}},
-    {COLLECTION_FILES, "answer_key", INDEX_UNIQUE, {"answerKey"}},
+    {COLLECTION_FILES, "answer_key", INDEX_UNIQUE_SPARSE, {"answerKey"}},
     {COLLECTION_FILES, "answer_ms", INDEX_SPARSE, {"answerMs"}},
     {COLLECTION_FILES, "change_key", INDEX_SPARSE, {"changeKey"}},
-    {COLLECTION_FILES, "created", INDEX_PLAIN, {"live", "createdMs", "_id", "untilMs"}},
-    {COLLECTION_FILES, "name", INDEX_PLAIN, {"live", "name", "_id", "untilMs", "mime"}},
-    {COLLECTION_FILES, "size", INDEX_PLAIN, {"live", "size", "_id", "untilMs"}},
-    {COLLECTION_FILES, "mime", INDEX_PLAIN, {"live", "mime", "createdMs", "_id", "untilMs"}},
-    {COLLECTION_FILES,
-     "owner_created",
-     INDEX_PLAIN,
-     {"live", "owner", "createdMs", "_id", "untilMs"}},
-    {COLLECTION_FILES,
-     "owner_name",
-     INDEX_PLAIN,
-     {"live", "owner", "name", "_id", "untilMs", "mime"}},
-    {COLLECTION_FILES, "owner_size", INDEX_PLAIN, {"live", "owner", "size", "_id", "untilMs"}},
-    {COLLECTION_FILES,
-     "owner_mime",
-     INDEX_PLAIN,
-     {"live", "owner", "mime", "createdMs", "_id", "untilMs"}},
-    {COLLECTION_FILES, "until", INDEX_PLAIN, {"live", "untilMs"}},
-    {COLLECTION_FILES, "owner_until", INDEX_PLAIN, {"live", "owner", "untilMs"}},
-    {COLLECTION_FILES, "deleted", INDEX_PLAIN, {"live", "updatedMs", "_id"}},
+    {COLLECTION_FILES, "created", INDEX_PLAIN, {"createdMs", "_id", "untilMs"}},
+    {COLLECTION_FILES, "name", INDEX_PLAIN, {"name", "_id", "untilMs", "mime"}},
+    {COLLECTION_FILES, "size", INDEX_PLAIN, {"size", "_id", "untilMs"}},
+    {COLLECTION_FILES, "mime", INDEX_PLAIN, {"mime", "createdMs", "_id", "untilMs"}},
+    {COLLECTION_FILES, "owner_created", INDEX_PLAIN, {"owner", "createdMs", "_id", "untilMs"}},
+    {COLLECTION_FILES, "owner_name", INDEX_PLAIN, {"owner", "name", "_id", "untilMs", "mime"}},
+    {COLLECTION_FILES, "owner_size", INDEX_PLAIN, {"owner", "size", "_id", "untilMs"}},
+    {COLLECTION_FILES, "owner_mime", INDEX_PLAIN, {"owner", "mime", "createdMs", "_id", "untilMs"}},
+    {COLLECTION_FILES, "until", INDEX_PLAIN, {"untilMs", "updatedMs", "_id"}},
+    {COLLECTION_FILES, "owner_until", INDEX_PLAIN, {"owner", "untilMs"}},
     {COLLECTION_REQUESTS, "touched", INDEX_PLAIN, {"touchedMs"}},
     {COLLECTION_REQUESTS, "ends", INDEX_ENDS_ROWS, {"endsAt"}},
 };
@@ -80,8 +71,9 @@ static enum err_code judge_settings(const struct settings *settings, struct err 
                                 (int)settings->schema, MONGODB_SCHEMA);
     if (settings->schema < MONGODB_SCHEMA)
         return err_set_internal(err, ERR_CONFIG, 0, "check schema",
-                                "The MongoDB database has an older schema (%d, wanted %d): run "
-                                "`coffer init`.",
+                                "The MongoDB database has schema %d, this version reads %d only: "
+                                "copy its files to SQLite by `coffer migrate` of the version "
+                                "that wrote it, and from there to an empty database by this one.",
                                 (int)settings->schema, MONGODB_SCHEMA);
     if (!settings->has_secret)
         return err_set_internal(err, ERR_CONFIG, 0, "check schema",
@@ -153,9 +145,9 @@ static void describe(const struct mongodb_index *index, bson_t *command)
         bson_append_int32(&fields, index->fields[i], -1, 1);
     bson_append_document_end(&one, &fields);
     mongodb_put_text(&one, "name", index->name);
-    if (index->kind == INDEX_UNIQUE)
+    if (index->kind == INDEX_UNIQUE || index->kind == INDEX_UNIQUE_SPARSE)
         bson_append_bool(&one, "unique", -1, true);
-    if (index->kind == INDEX_SPARSE)
+    if (index->kind == INDEX_SPARSE || index->kind == INDEX_UNIQUE_SPARSE)
         bson_append_bool(&one, "sparse", -1, true);
     if (index->kind == INDEX_ENDS_ROWS)
         bson_append_int32(&one, "expireAfterSeconds", -1, 0);

@@ -59,14 +59,11 @@ void mongodb_tally_add(struct mongodb_tally *tally, struct str owner, int64_t fi
     tally->bytes += bytes;
 }
 
-void mongodb_tally_end(struct mongodb_session *session, struct mongodb_tally *tally, bool is_wanted)
+void mongodb_tally_end(struct mongodb_session *session, struct mongodb_tally *tally)
 {
     struct err ignored;
     const struct mongodb_session before = *session;
-    if (is_wanted)
-        flush(tally);
-    else
-        tally->bulk.count = 0;
+    flush(tally);
     if (mongodb_bulk_run(session, &tally->bulk, &ignored) != ERR_OK)
         *session = before;
 }
@@ -78,7 +75,7 @@ void mongodb_add_total(struct mongodb_session *session, const char *owner, int64
     mongodb_tally_init(session, &tally);
     tally.begins = files > 0;
     mongodb_tally_add(&tally, str_of(owner), files, bytes);
-    mongodb_tally_end(session, &tally, true);
+    mongodb_tally_end(session, &tally);
 }
 
 enum err_code mongodb_note_expiry(struct mongodb_session *session, const char *owner,
@@ -245,7 +242,7 @@ static enum err_code read_totals(struct mongodb_session *session, bool rows, str
                                               .told = note_total,
                                               .context = totals};
     if (rows)
-        bson_append_bool(&match, "live", -1, true);
+        mongodb_put_kept(&match);
     put_sums(&pipeline, &match, rows ? "$owner" : "$_id", rows);
     totals->count = 0;
     enum err_code code = mongodb_aggregate(session, &question, err);
@@ -345,7 +342,7 @@ enum err_code mongodb_settle_totals(struct mongodb_session *session,
             const struct total *total = &settling.lasting.each[i];
             mongodb_tally_add(&tally, str_of(total->owner), total->files, total->bytes);
         }
-        mongodb_tally_end(session, &tally, true);
+        mongodb_tally_end(session, &tally);
         code = find_lasting(session, &settling, err);
         if (code == ERR_OK && settling.lasting.count > 0)
             memcpy(ret_wrong, settling.lasting.each[0].owner, LIMIT_OWNER_BYTES + 1);

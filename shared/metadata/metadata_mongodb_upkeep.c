@@ -30,11 +30,11 @@ static void put_deleted_after(bson_t *filter, const struct file_rows *rows)
     bson_t branch;
     bson_append_array_begin(filter, "$or", -1, &branches);
     bson_append_document_begin(&branches, "0", -1, &branch);
-    bson_append_bool(&branch, "live", -1, false);
+    mongodb_put_number(&branch, "untilMs", 0);
     mongodb_put_compared(&branch, "updatedMs", "$gt", rows->after_ms);
     bson_append_document_end(&branches, &branch);
     bson_append_document_begin(&branches, "1", -1, &branch);
-    bson_append_bool(&branch, "live", -1, false);
+    mongodb_put_number(&branch, "untilMs", 0);
     mongodb_put_compared(&branch, "updatedMs", "$eq", rows->after_ms);
     put_after_id(&branch, rows);
     bson_append_document_end(&branches, &branch);
@@ -49,7 +49,7 @@ static void put_page_options(bson_t *options, const struct file_rows *rows)
                      rows->is_deleted ? 2 : 1, 1);
     mongodb_put_each(options, "projection", left_out, 2, 0);
     mongodb_put_number(options, "limit", rows->limit);
-    mongodb_put_text(options, "hint", rows->is_deleted ? "deleted" : "_id_");
+    mongodb_put_text(options, "hint", rows->is_deleted ? "until" : "_id_");
 }
 
 static enum err_code read_page(struct mongodb_session *session, void *args, struct err *err)
@@ -96,13 +96,12 @@ static enum err_code change_status(struct mongodb_session *session, void *args, 
     bool matched = false;
     const struct mongodb_change change = {COLLECTION_FILES, &filter, &update, false};
     mongodb_put_text(&filter, "_id", wanted->id);
-    bson_append_bool(&filter, "live", -1, true);
-    bson_append_document_begin(&update, "$set", -1, &inner);
+    mongodb_put_kept(&filter);
+    bson_append_document_begin(&update, wanted->status == FILE_READY ? "$unset" : "$set", -1,
+                               &inner);
     bson_append_int32(&inner, "status", -1, (int32_t)wanted->status);
     bson_append_document_end(&update, &inner);
-    bson_append_document_begin(&update, "$inc", -1, &inner);
-    mongodb_put_number(&inner, "version", 1);
-    bson_append_document_end(&update, &inner);
+    mongodb_count_revision(&update);
     enum err_code code = mongodb_update(session, &change, &matched, err);
     bson_destroy(&update);
     bson_destroy(&filter);

@@ -1,9 +1,9 @@
 #include "mongodb_database.h"
 
-#include <mongoc/mongoc.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "metadata/metadata.h"
 #include "store.h"
 
@@ -41,6 +41,56 @@ bool mongodb_database_make(struct config *ret_config)
         return true;
     fprintf(stderr, "mongodb_database_make: %s: %s\n", err.operation, err.message);
     return false;
+}
+
+struct mongodb_raw mongodb_raw_open(const struct config *config, const char *collection)
+{
+    struct mongodb_raw raw = {mongoc_client_new(config->mongodb_uri), NULL};
+    if (!raw.client)
+        abort();
+    raw.collection = mongoc_client_get_collection(raw.client, config->mongodb_database, collection);
+    return raw;
+}
+
+void mongodb_raw_close(struct mongodb_raw *raw)
+{
+    mongoc_collection_destroy(raw->collection);
+    mongoc_client_destroy(raw->client);
+}
+
+char *mongodb_raw_document(const struct config *config, const char *collection, const char *id)
+{
+    const bson_t *document = NULL;
+    char *json = NULL;
+    bson_t filter = BSON_INITIALIZER;
+    struct mongodb_raw raw = mongodb_raw_open(config, collection);
+    bson_append_utf8(&filter, "_id", -1, id, -1);
+    mongoc_cursor_t *cursor = mongoc_collection_find_with_opts(raw.collection, &filter, NULL, NULL);
+    if (mongoc_cursor_next(cursor, &document))
+        json = bson_as_relaxed_extended_json(document, NULL);
+    mongoc_cursor_destroy(cursor);
+    bson_destroy(&filter);
+    mongodb_raw_close(&raw);
+    return json;
+}
+
+void mongodb_raw_change(const struct config *config, const char *collection, const char *id,
+                        const char *update)
+{
+    bson_error_t error = {0};
+    bson_t filter = BSON_INITIALIZER;
+    bson_t options = BSON_INITIALIZER;
+    struct mongodb_raw raw = mongodb_raw_open(config, collection);
+    bson_t *change = bson_new_from_json((const uint8_t *)update, -1, &error);
+    bson_append_utf8(&filter, "_id", -1, id, -1);
+    bson_append_bool(&options, "upsert", -1, true);
+    bool changed = change && mongoc_collection_update_one(raw.collection, &filter, change, &options,
+                                                          NULL, &error);
+    CHECK_ROW(error.message, changed);
+    bson_destroy(change);
+    bson_destroy(&options);
+    bson_destroy(&filter);
+    mongodb_raw_close(&raw);
 }
 
 void mongodb_database_drop(const struct config *config)

@@ -303,6 +303,15 @@ int mongodb_proxy_broken(const struct mongodb_proxy *proxy)
     return atomic_load(&proxy->broken);
 }
 
+const char *mongodb_proxy_text(const uint8_t *message, size_t len, const char *name)
+{
+    size_t name_len = strlen(name) + 1;
+    for (size_t at = 0; at + name_len + 5 < len; at++)
+        if (message[at] == 2 && memcmp(message + at + 1, name, name_len) == 0)
+            return (const char *)message + at + 1 + name_len + 4;
+    return NULL;
+}
+
 void mongodb_proxy_tell(struct mongodb_proxy *proxy, mongodb_proxy_callback *callback,
                         void *context)
 {

@@ -28,6 +28,8 @@ int mongodb_proxy_broken(const struct mongodb_proxy *proxy);
 /* Before the first connection. */
 void mongodb_proxy_tell(struct mongodb_proxy *proxy, mongodb_proxy_callback *callback,
                         void *context);
+/* The value of the text `name` anywhere in a command; NULL: there is none. */
+const char *mongodb_proxy_text(const uint8_t *message, size_t len, const char *name);
 /* Refuses all connections, and takes them again on the same port. */
 void mongodb_proxy_stop(struct mongodb_proxy *proxy);
 bool mongodb_proxy_start(struct mongodb_proxy *proxy);

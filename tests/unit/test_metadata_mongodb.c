@@ -15,51 +15,6 @@
 
 /* ---- steps ---- */
 
-struct raw {
-    mongoc_client_t *client;
-    mongoc_collection_t *collection;
-};
-
-/* A collection as anybody may change it. */
-static struct raw raw_open(const struct config *config, const char *collection)
-{
-    struct raw raw = {mongoc_client_new(config->mongodb_uri), NULL};
-    if (!raw.client)
-        abort();
-    raw.collection = mongoc_client_get_collection(raw.client, config->mongodb_database, collection);
-    return raw;
-}
-
-static void raw_close(struct raw *raw)
-{
-    mongoc_collection_destroy(raw->collection);
-    mongoc_client_destroy(raw->client);
-}
-
-/* $set or $inc of one number in the document `id`. */
-static void raw_change(const struct config *config, const char *collection, const char *id,
-                       const char *operator_name, const char *name, int64_t value)
-{
-    bson_error_t error = {0};
-    bson_t filter = BSON_INITIALIZER;
-    bson_t update = BSON_INITIALIZER;
-    bson_t options = BSON_INITIALIZER;
-    bson_t inner;
-    struct raw raw = raw_open(config, collection);
-    mongodb_put_text(&filter, "_id", id);
-    bson_append_bool(&options, "upsert", -1, true);
-    bson_append_document_begin(&update, operator_name, -1, &inner);
-    mongodb_put_number(&inner, name, value);
-    bson_append_document_end(&update, &inner);
-    bool changed =
-        mongoc_collection_update_one(raw.collection, &filter, &update, &options, NULL, &error);
-    CHECK_ROW(error.message, changed);
-    bson_destroy(&options);
-    bson_destroy(&update);
-    bson_destroy(&filter);
-    raw_close(&raw);
-}
-
 static struct metadata *open_metadata(const struct config *config)
 {
     struct err err;
@@ -145,9 +100,9 @@ TEST(metadata_mongodb, an_index_that_is_missing_is_found_and_made_again)
     struct metadata *metadata = open_metadata(&config);
     REQUIRE(metadata);
     CHECK_ERR(metadata_check(metadata, false, &err), ERR_OK, &err);
-    struct raw raw = raw_open(&config, "files");
+    struct mongodb_raw raw = mongodb_raw_open(&config, "files");
     CHECK(mongoc_collection_drop_index(raw.collection, "owner_name", &error));
-    raw_close(&raw);
+    mongodb_raw_close(&raw);
     CHECK_ERR(metadata_check(metadata, true, &err), ERR_INTERNAL, &err);
     CHECK(strstr(err.message, "owner_name"));
     CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_EXISTS, &err);
@@ -156,17 +111,26 @@ TEST(metadata_mongodb, an_index_that_is_missing_is_found_and_made_again)
     mongodb_database_drop(&config);
 }
 
+/* There is no way from an older schema but by what wrote it. */
 TEST(metadata_mongodb, a_database_of_another_schema_is_refused)
 {
-    static const int64_t schemas[] = {0, MONGODB_SCHEMA + 1};
+    static const struct {
+        const char *change; /* this one's schema is 2 */
+        const char *advice;
+    } schemas[] = {{"{\"$set\": {\"schema\": 0}}", "coffer migrate"},
+                   {"{\"$set\": {\"schema\": 1}}", "coffer migrate"},
+                   {"{\"$set\": {\"schema\": 3}}", "newer version"}};
+    CHECK_INT(MONGODB_SCHEMA, 2);
     for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++) {
         struct config config;
         struct err err;
         struct metadata *metadata = NULL;
         REQUIRE(mongodb_database_make(&config));
-        raw_change(&config, "settings", "coffer", "$set", "schema", schemas[i]);
+        mongodb_raw_change(&config, "settings", "coffer", schemas[i].change);
         CHECK_ERR(metadata_open(&metadata, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
+        CHECK_ROW(err.message, strstr(err.message, schemas[i].advice));
         CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_CONFIG, &err);
+        CHECK_ROW(err.message, strstr(err.message, schemas[i].advice));
         mongodb_database_drop(&config);
     }
 }
@@ -176,7 +140,7 @@ TEST(metadata_mongodb, a_database_of_another_program_is_left_alone)
     struct config config;
     struct err err;
     REQUIRE(mongodb_database_config(&config));
-    raw_change(&config, "files", "something", "$set", "number", 1);
+    mongodb_raw_change(&config, "files", "something", "{\"$set\": {\"number\": 1}}");
     CHECK_ERR(metadata_init(&config, &clock_system, &err), ERR_CONFIG, &err);
     mongodb_database_drop(&config);
 }
@@ -291,15 +255,15 @@ TEST(metadata_mongodb, totals_that_were_left_wrong_are_put_right)
     REQUIRE(metadata);
     for (int i = 0; i < 4; i++)
         CHECK_INT(insert(metadata, i, i < 3 ? "alice" : "bob"), ERR_OK);
-    raw_change(&config, "totals", "alice", "$inc", "files", 5);
-    raw_change(&config, "totals", "bob", "$inc", "bytes", -7);
-    raw_change(&config, "totals", "nobody", "$inc", "files", 2);
+    mongodb_raw_change(&config, "totals", "alice", "{\"$inc\": {\"files\": 5}}");
+    mongodb_raw_change(&config, "totals", "bob", "{\"$inc\": {\"bytes\": -7}}");
+    mongodb_raw_change(&config, "totals", "nobody", "{\"$inc\": {\"files\": 2}}");
     CHECK_INT(total_of(metadata, &alice), 8);
     CHECK_INT(total_of(metadata, &all), 11);
     CHECK_ERR(metadata_check(metadata, false, &err), ERR_OK, &err);
     CHECK_INT(total_of(metadata, &alice), 3);
     CHECK_INT(total_of(metadata, &all), 4);
-    raw_change(&config, "totals", "alice", "$inc", "files", -1);
+    mongodb_raw_change(&config, "totals", "alice", "{\"$inc\": {\"files\": -1}}");
     CHECK_ERR(metadata_purge_requests(metadata, NOW, &purged, &err), ERR_OK, &err);
     CHECK_INT(total_of(metadata, &alice), 3);
     metadata_close(metadata);
@@ -372,7 +336,7 @@ static void fill(const struct config *config, int count)
     bson_error_t error = {0};
     struct err err;
     bson_t options = BSON_INITIALIZER;
-    struct raw raw = raw_open(config, "files");
+    struct mongodb_raw raw = mongodb_raw_open(config, "files");
     mongoc_bulk_operation_t *bulk =
         mongoc_collection_create_bulk_operation_with_opts(raw.collection, &options);
     for (int i = 0; i < count; i++) {
@@ -380,14 +344,13 @@ static void fill(const struct config *config, int count)
         struct file file;
         store_file(&file, i, "alice");
         CHECK_ERR(mongodb_put_file(&document, &file, &err), ERR_OK, &err);
-        CHECK_ERR(mongodb_put_answer(&document, &file, NULL, &err), ERR_OK, &err);
         mongoc_bulk_operation_insert(bulk, &document);
         bson_destroy(&document);
     }
     CHECK_ROW(error.message, mongoc_bulk_operation_execute(bulk, NULL, &error));
     mongoc_bulk_operation_destroy(bulk);
     bson_destroy(&options);
-    raw_close(&raw);
+    mongodb_raw_close(&raw);
 }
 
 TEST(metadata_mongodb, a_filtered_total_above_the_limit_is_not_counted)
