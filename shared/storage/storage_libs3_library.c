@@ -39,6 +39,7 @@ static const struct {
     SYMBOL(head_object),
     SYMBOL(copy_object),
     SYMBOL(delete_object),
+    {"xmlInitParser", offsetof(struct libs3_library, init_xml)},
 };
 
 _Static_assert(sizeof symbols / sizeof symbols[0] * sizeof(void *) == sizeof(struct libs3_library),
@@ -78,6 +79,7 @@ static enum err_code load_once(struct err *err)
     if (code != ERR_OK)
         return code;
     forget_proxies();
+    loaded.init_xml();
     if (loaded.initialize(USER_AGENT, S3_INIT_ALL, NULL) != S3StatusOK)
         return err_set_internal(err, ERR_INTERNAL, 0, "load libs3", "S3_initialize failed.");
     is_loaded = true;

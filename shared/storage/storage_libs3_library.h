@@ -13,7 +13,7 @@
 
 #define LIBS3_FILE "libs3.so.2"
 
-/* The functions that are used, with the names and types of libs3.h. */
+/* The functions that are used, with the names and types of libs3.h, and one of what it needs. */
 struct libs3_library {
     __typeof__(&S3_initialize) initialize;
     __typeof__(&S3_get_status_name) get_status_name;
@@ -31,6 +31,8 @@ struct libs3_library {
     __typeof__(&S3_head_object) head_object;
     __typeof__(&S3_copy_object) copy_object;
     __typeof__(&S3_delete_object) delete_object;
+    /* libxml2's, which libs3 calls from any thread and never initialises. */
+    void (*init_xml)(void);
 };
 
 /* The library, loaded by the first call. ERR_CONFIG when it is not installed; then the next call

@@ -1,4 +1,5 @@
 /* The libs3 driver where no store is needed: settings, the library, statuses, times. */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -75,6 +76,22 @@ TEST(storage_libs3, a_missing_library_names_its_package)
     CHECK(strstr(err.message, "libs3-2") && !err.internal);
     CHECK_ERR(libs3_library_load("libm.so.6", &library, &err), ERR_CONFIG, &err);
     CHECK(strstr(err.message, "S3_initialize"));
+}
+
+/* Else the first answers that threads read at once would initialise it at once. Tells nothing when a
+ * test before has read XML. */
+TEST(storage_libs3, an_open_library_has_its_xml_parser_ready)
+{
+    const struct libs3_library *library = NULL;
+    struct err err;
+    int (*forget_one_reader)(void) = NULL; /* of files, which libs3 reads none of */
+    CHECK_ERR(libs3_library_open(&library, &err), ERR_OK, &err);
+    void *handle = dlopen(LIBS3_FILE, RTLD_NOW | RTLD_NOLOAD);
+    REQUIRE(handle);
+    *(void **)&forget_one_reader = dlsym(handle, "xmlPopInputCallbacks");
+    REQUIRE(forget_one_reader);
+    CHECK(forget_one_reader() >= 0); /* -1: there is none yet */
+    dlclose(handle);
 }
 
 TEST(storage_libs3, claims_nothing_it_can_not_do)
