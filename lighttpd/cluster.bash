@@ -197,6 +197,18 @@ change_nodes() {
     return 1
 }
 
+# After a SIGINT that ended a lighttpd just started anew, before it caught any: it has not told the one
+# before it to end, which waits for that. A second SIGINT would make it drop its requests.
+end_predecessor() {
+    local stat pid name group
+    for stat in /proc/[0-9]*/stat; do
+        read -r pid name _ _ group _ 2>/dev/null <"$stat" || continue
+        if [ "$group" = "$lighttpd" ] && [ "$name" = '(lighttpd)' ]; then
+            kill -INT "$pid" 2>/dev/null || true
+        fi
+    done
+}
+
 # -- several nodes on this machine ---------------------------------------------------------------
 
 # With no store named, `make run NODES=3` shall work all the same: servers for a try.
