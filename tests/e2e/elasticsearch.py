@@ -195,13 +195,16 @@ class Shipper:
         return found
 
     def kill(self, number=signal.SIGKILL):
+        """Its exit code."""
         self.process.send_signal(number)
-        self.process.wait(30)
+        code = self.process.wait(30)
         self.process = None
+        return code
 
     def stop(self):
         if self.process:
-            self.kill(signal.SIGTERM)
+            code = self.kill(signal.SIGTERM)
+            assert code == 0, f"exit {code}: {self.output.read_text()}"
 
     def __enter__(self):
         return self.start()

@@ -55,8 +55,14 @@ def append(path, lines):
 def all_arrive(store, environment, wanted, seconds=60):
     """Waits until as many lines are there, then each must be, once."""
     name = f"logs-coffer-{environment}*"
-    wait_for(lambda: store.count(name) >= len(wanted), f"{len(wanted)} lines in {name}", seconds,
-             0.5)
+    try:
+        wait_for(lambda: store.count(name) >= len(wanted), f"{len(wanted)} lines in {name}",
+                 seconds, 0.5)
+    except AssertionError as error:
+        found = set(ids(store.find(name, EVERYTHING)))
+        missing = [number for number, each in enumerate(wanted) if each not in found]
+        raise AssertionError(f"{error}: {len(missing)} are missing, by their place in the log: "
+                             f"{missing[:20]} … {missing[-5:]}") from None
     assert ids(store.find(name, EVERYTHING)) == sorted(wanted)
 
 
@@ -188,6 +194,31 @@ def test_rotation_loses_nothing(store, environment, tmp_path):
 
 
 # ---- what Elasticsearch, or what stands before it, answers ----
+
+def test_a_kill_while_a_new_file_begins_loses_nothing(store, environment, tmp_path):
+    """Past its first 512 bytes rsyslog keeps a position, also of lines that are not handed on yet."""
+    log = tmp_path / "coffer.ndjson"
+    lines = [line(environment, number) for number in range(100)]
+    wanted = [json.loads(each)["event.id"] for each in lines]
+    append(log, lines[:50])
+    with Shipper(store, log) as shipper:
+        all_arrive(store, environment, wanted[:50])
+        senders = shipper.senders()
+        for pid in senders:
+            os.kill(pid, signal.SIGSTOP)
+        log.rename(tmp_path / "coffer.ndjson.1")
+        log.touch()
+        time.sleep(0.5)  # until rsyslog has opened it
+        shipper.process.send_signal(signal.SIGSTOP)
+        append(log, lines[50:])  # all read at once, and none handed on
+        shipper.process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        for pid in senders:
+            os.kill(pid, signal.SIGKILL)
+        shipper.kill()
+        shipper.start()
+        all_arrive(store, environment, wanted)
+
 
 def test_refused_lines_are_kept_and_the_others_pass(store, environment, tmp_path):
     log = tmp_path / "coffer.ndjson"
