@@ -5,13 +5,16 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "base/limits.h"
+
 #define VERSION 1
 #define TYPE_STDOUT 6
 #define HEADER_BYTES 8
-/* lighttpd 1.4.69 reads 128 KiB at once and writes what is more than 64 KiB of it to a temporary file:
- * small records, and little waiting in the socket, keep a body in memory. No padding is needed. */
-#define CONTENT_MAX 32760
-#define SOCKET_BUFFER (32 * 1024) /* the kernel doubles it */
+/* lighttpd 1.4.69 reads about 64 KiB at once while it has nothing left to send, and writes what is more
+ * than 64 KiB of whole records to a temporary file: with one record a read, a body stays in memory. Some
+ * more wait in the socket, so that neither side stands still. No padding is needed. */
+#define CONTENT_MAX LIMIT_STREAM_STEP
+#define SOCKET_BUFFER (128 * 1024) /* the kernel doubles it */
 #define RECORDS_AT_ONCE 8
 
 struct batch {

@@ -35,6 +35,9 @@
 #define LIMIT_SOCKET_PATH_BYTES 107 /* sun_path of Linux, without the NUL */
 
 #define LIMIT_IO_BUFFER (256 * 1024) /* one step of streaming, bytes */
+/* One step of what comes from a store on its way to a client: received, hashed, and sent as one record
+ * (app/fcgi_records.c), so that the gateway sends one while the next is received. Bytes. */
+#define LIMIT_STREAM_STEP (56 * 1024)
 
 #define LIMIT_UNFINISHED_KEEP_MS (24LL * 3600 * 1000) /* of multipart uploads at the store */
 

@@ -118,7 +118,7 @@ static void keep_small(const struct download *download)
 static enum err_code begin(struct download *download, const struct storage_wanted *wanted,
                            struct err *err)
 {
-    size_t size = wanted->length < LIMIT_IO_BUFFER ? (size_t)wanted->length : LIMIT_IO_BUFFER;
+    size_t size = wanted->length <= LIMIT_IO_BUFFER ? (size_t)wanted->length : LIMIT_STREAM_STEP;
     download->piece_size = size;
     download->piece = malloc(size > 0 ? size : 1);
     if (!download->piece)

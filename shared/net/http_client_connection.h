@@ -10,10 +10,11 @@
 
 #include <curl/curl.h>
 
+#include "base/limits.h"
 #include "net/http_client.h"
 
-#define HTTP_HEAD_MAX (64 * 1024)     /* bytes of an answer's head */
-#define HTTP_BUFFER_SIZE (256 * 1024) /* one step of receiving or sending */
+#define HTTP_HEAD_MAX (64 * 1024)          /* bytes of an answer's head */
+#define HTTP_BUFFER_SIZE LIMIT_STREAM_STEP /* one step of receiving */
 #define HTTP_NS_PER_MS 1000000LL
 
 struct http_connection {

@@ -69,6 +69,8 @@ void http_trial_run(struct http_trial *trial)
     struct http_client_options options = http_test_options();
     struct http_fixture fixture;
     char url[HTTP_URL_SIZE];
+    if (trial->clock)
+        options.clock = trial->clock;
     if (trial->stall_ms)
         options.stall_ms = trial->stall_ms;
     http_fixture_open(&fixture, trial->serve, trial->context, &options);

@@ -35,8 +35,9 @@ enum err_code http_fixture_send(struct http_fixture *fixture, const struct http_
 struct http_trial {
     http_serve *serve;
     void *context;
-    const char *method; /* NULL: GET */
-    int64_t stall_ms;   /* 0: as in all tests; so for the others */
+    const char *method;        /* NULL: GET */
+    const struct clock *clock; /* NULL: the system's */
+    int64_t stall_ms;          /* 0: as in all tests; so for the others */
     int64_t deadline_ms;
     unsigned attempts;
     size_t max_body;

@@ -48,7 +48,9 @@ TEST(files_download, gives_every_range_of_a_file)
                 {"first byte", 0, 1},
                 {"last byte", LARGE - 1, 1},
                 {"across pieces", LIMIT_IO_BUFFER - 1, LIMIT_IO_BUFFER + 2},
-                {"one piece", 0, LIMIT_IO_BUFFER}};
+                {"one piece", 0, LIMIT_IO_BUFFER},
+                {"more than one piece", 0, LIMIT_IO_BUFFER + 1},
+                {"whole records", 0, 5LL * LIMIT_STREAM_STEP}};
     struct world world;
     struct err err = {0};
     struct file file;

@@ -100,16 +100,31 @@ TEST(http_faults, waits_as_long_as_it_is_asked_to_if_the_deadline_allows)
     }
 }
 
+/* Pauses of 400 modulo what they may be (51, 101, 201, 401): 43, 97, 199 and 400 ms. */
+static void draw_400(const struct clock *clock, void *target, size_t len)
+{
+    const uint32_t drawn = 400;
+    (void)clock;
+    CHECK_INT((int64_t)len, sizeof drawn);
+    memcpy(target, &drawn, sizeof drawn);
+}
+
+/* The last begins long before the deadline, and the next would be after it. */
 TEST(http_faults, attempts_end_by_the_deadline)
 {
+    struct clock clock = clock_system;
     struct failing failing = {.left = 1000,
                               .answer = "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"};
-    struct http_trial trial = {
-        .serve = serve_failing, .context = &failing, .attempts = 1000, .deadline_ms = 500};
+    struct http_trial trial = {.serve = serve_failing,
+                               .context = &failing,
+                               .clock = &clock,
+                               .attempts = 1000,
+                               .deadline_ms = 700};
+    clock.random = draw_400;
     http_trial_run(&trial);
     CHECK_ERR(trial.code, ERR_OK, &trial.err);
     CHECK_INT(trial.status, 500);
-    CHECK(trial.requests > 1);
+    CHECK_INT(trial.requests, 4);
     CHECK(trial.took_ms < 3000);
     CHECK_INT(trial.retries, trial.requests - 1);
 }
