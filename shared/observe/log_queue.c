@@ -86,6 +86,8 @@ static void tell_of_lost(struct log_queue *queue)
 /* Gives `back` something to write; false when there is nothing. */
 static bool refill(struct log_queue *queue)
 {
+    if (queue->front.len == 0) /* nothing stands between those that were lost */
+        queue->lost_at_swap = queue->lost;
     if (queue->lost_at_swap > queue->told) {
         tell_of_lost(queue);
         return true;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -155,6 +156,64 @@ TEST(log_queue, a_receiver_may_be_gone_and_come_back)
     log_close(log);
 }
 
+/* The number of lines that were lost, by the lines that tell of them: *ret_telling of those. */
+static uint64_t count_told(struct str text, int *ret_telling)
+{
+    static const char name[] = "\"coffer.log.dropped\":";
+    uint64_t told = 0;
+    *ret_telling = 0;
+    while (text.len) {
+        struct str line = str_cut(&text, '\n');
+        const char *at = memmem(line.data, line.len, name, sizeof name - 1);
+        if (!at)
+            continue;
+        told += strtoull(at + sizeof name - 1, NULL, 10);
+        ++*ret_telling;
+    }
+    return told;
+}
+
+/* All that waits is on its way to the sink when a line is lost, and none comes after it. */
+TEST(log_queue, the_last_lines_lost_are_told_without_another)
+{
+    static char filler[LOG_LINE_MAX / 2];
+    char path[100];
+    char target[128];
+    int unread = 0;
+    int telling = 0;
+    snprintf(path, sizeof path, "%s/log.sock", check_temp_dir());
+    snprintf(target, sizeof target, "unix:%s", path);
+    memset(filler, 'x', sizeof filler - 1);
+    int receiver = bind_datagram(path);
+    REQUIRE(receiver >= 0);
+    struct log *log = log_file_open_small(target, 1);
+    close(receiver);
+    log_write(log, ERR_LEVEL_INFO, NULL, "nobody there", LOG_NO_FIELDS);
+    CHECK(!log_flush(log, 50)); /* this line alone is on its way */
+    overfill(log);
+    receiver = bind_datagram(path);
+    struct buf text = {.len = 0};
+    buf_init(&text, 1 << 26);
+    for (int i = 0; i < 1000 && unread == 0; i++) {
+        pause_ms(5);
+        CHECK(ioctl(receiver, FIONREAD, &unread) == 0);
+    }
+    pause_ms(50); /* now the socket is full, and the rest of the lines on their way */
+    uint64_t dropped = log_dropped(log);
+    log_write(log, ERR_LEVEL_INFO, NULL, filler, LOG_NO_FIELDS);
+    CHECK_INT((int64_t)log_dropped(log), (int64_t)dropped + 1);
+    for (int i = 0; i < 200 && count_told(buf_str(&text), &telling) <= dropped; i++) {
+        struct buf more = drain(log, receiver);
+        buf_append_str(&text, buf_str(&more));
+        buf_release(&more);
+        pause_ms(5);
+    }
+    CHECK_INT((int64_t)count_told(buf_str(&text), &telling), (int64_t)dropped + 1);
+    buf_release(&text);
+    close(receiver);
+    log_close(log);
+}
+
 /* Longer than what a pipe takes in one piece. */
 TEST(log_queue, a_line_that_a_pipe_takes_in_parts_stays_whole)
 {
@@ -275,18 +334,9 @@ TEST(log_queue, every_line_of_many_threads_is_written_or_counted)
     uint64_t dropped = log_dropped(log);
     log_close(log);
     struct buf text = log_file_read(path);
-    struct str rest = buf_str(&text);
-    uint64_t told = 0;
-    int64_t lines = 0;
-    while (rest.len) {
-        static const char name[] = "\"coffer.log.dropped\":";
-        struct str line = str_cut(&rest, '\n');
-        const char *at = memmem(line.data, line.len, name, sizeof name - 1);
-        if (at)
-            told += strtoull(at + sizeof name - 1, NULL, 10);
-        else
-            lines++;
-    }
+    int telling = 0;
+    uint64_t told = count_told(buf_str(&text), &telling);
+    int64_t lines = log_file_check_lines("all", buf_str(&text)) - telling;
     CHECK_INT((int64_t)told, (int64_t)dropped);
     CHECK_INT(lines + (int64_t)dropped, (int64_t)WRITERS * EACH);
     buf_release(&text);
