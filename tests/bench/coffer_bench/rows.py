@@ -43,6 +43,7 @@ class Bench:
     listed_rows: int
     calm: Calm
     progress: object
+    store: str  # which S3 store, by its name in stores.KINDS
     count: int = 0
 
     def place(self, name):
@@ -86,10 +87,10 @@ def compare(pairs, name, other, unit, scale=1.0, digits=0):
             f"{pairs.ratio(name, other):.2f} ({low:.2f}–{high:.2f})")
 
 
-def ratio_result(work, pairs, other, target, cells):
-    """A line whose target is a ratio to another contender."""
-    measured, compared, ratio = compare(pairs, "coffer", other, *cells)
-    reached = None if target is None else pairs.ratio("coffer", other) >= target
+def ratio_result(work, pairs, other, target, cells, of="coffer"):
+    """A line whose target is a ratio of one contender to another."""
+    measured, compared, ratio = compare(pairs, of, other, *cells)
+    reached = None if target is None else pairs.ratio(of, other) >= target
     wanted = "–" if target is None else f"≥ {target:g} × {other}"
     return Result(work, measured, compared, ratio, wanted, reached, dict(pairs.values))
 

@@ -1,15 +1,17 @@
-"""The rows on S3 and MongoDB: all contenders of a row use the same SeaweedFS and FerretDB."""
+"""The rows on S3 and MongoDB: all contenders of a row use the same store and the same FerretDB."""
 
 import http.client
 import json
 import statistics
 import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 from . import processes, tools
-from .pairs import Pairs, interleave
+from .pairs import interleave
 from .rows import KIB, MIB, Result, Running, exercise, ratio_result
-from .servers import Coffer, ExpressS3
-from .stores import Stores
+from .servers import Coffer, ExpressS3, LighttpdProxy
+from .stores import KINDS, Stores
 from .tools import BenchError
 
 LARGE = 50 * MIB
@@ -19,6 +21,11 @@ PARALLEL = 16
 LISTED = 1000
 GROWTH_ALLOWED = 16 * MIB
 MEMORY_SIZES = (128, 32)  # MiB of UPLOAD_MEMORY; the first is the default
+
+
+def titled(bench, work):
+    """The name of a row."""
+    return f"S3 on {KINDS[bench.store].__name__}: {work}"
 
 
 def form_file(bench, size):
@@ -52,7 +59,7 @@ def put_large(bench):
     def speed(seconds):
         return LARGE / statistics.median(seconds)
 
-    with Stores() as stores:
+    with Stores(bench.store) as stores:
         direct = stores.settings("direct")
         with Running(*pair(bench, stores)) as (coffer, express):
             pairs = interleave({
@@ -62,7 +69,7 @@ def put_large(bench):
                     direct, "put", f"large-{time.monotonic_ns()}", file, 4)),
                 "express": lambda: speed(post_seconds(express, bench, LARGE, 1, 4)),
             }, bench.rounds, bench.calm, bench.progress)
-    work = "S3: PUT 50 MiB, one client"
+    work = titled(bench, "PUT 50 MiB, one client")
     return [ratio_result(work, pairs, "direct", 0.6, ("MB/s", 1e6)),
             ratio_result(work, pairs, "express", None, ("MB/s", 1e6))]
 
@@ -82,55 +89,75 @@ def redirected_seconds(direct, server, path, requests):
 
 
 def get_contenders(direct, servers, content):
-    """name → speed of a download of 50 MiB: the store itself, the service, and its peer."""
-    wanted = {"direct": ("get", "large-0")}
+    """name → speed of a download of 50 MiB: the service and its peer."""
+    wanted = {}
     for name, server in zip(("coffer", "express"), servers):
         path = server.put_file(LARGE, content)
         if server.request("GET", path)[2] != content:
             raise BenchError(f"{name} gave other bytes than it was given")
-        wanted[name] = ("fetch", server.url(path))
-    return {name: lambda mode=mode, what=what: LARGE / statistics.median(
-                tools.direct_seconds(direct, mode, what, LARGE, 10))
-            for name, (mode, what) in sorted(wanted.items())}
+        wanted[name] = server.url(path)
+    return {name: lambda url=url: LARGE / statistics.median(
+                tools.direct_seconds(direct, "fetch", url, LARGE, 10))
+            for name, url in wanted.items()}
 
 
 def get_large(bench):
     """Download of 50 MiB by one client against the store itself."""
     file = bench.random_file(LARGE)
-    with Stores() as stores:
+    with Stores(bench.store) as stores:
         direct = stores.settings("direct")
         redirecting = Coffer(bench.place("coffer-302"),
                              **stores.coffer("redirect", DOWNLOAD_MODE="redirect"))
-        with Running(*pair(bench, stores), redirecting) as (*servers, _):
+        store = urllib.parse.urlsplit(direct["S3_ENDPOINT"])
+        proxy = LighttpdProxy(bench.place("proxy"), store.port)
+        with Running(*pair(bench, stores), redirecting, proxy) as (*servers, _, _):
             tools.direct_seconds(direct, "put", "large", file, 1)
             contenders = get_contenders(direct, servers, file.read_bytes())
+            for name, endpoint in (("direct", direct["S3_ENDPOINT"]), ("proxy", proxy.url(""))):
+                settings = direct | {"S3_ENDPOINT": endpoint}
+                contenders[name] = lambda settings=settings: LARGE / statistics.median(
+                    tools.direct_seconds(settings, "get", "large-0", LARGE, 10))
             path = redirecting.put_file(LARGE, file.read_bytes())
             contenders["redirect"] = lambda: LARGE / statistics.median(
                 redirected_seconds(direct, redirecting, path, 10))
             pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
-    work = "S3: GET 50 MiB, one client"
-    redirects = Pairs(pairs.values | {"coffer": pairs.values["redirect"]})
+    work = titled(bench, "GET 50 MiB, one client")
     return [ratio_result(work, pairs, "direct", 0.75, ("MB/s", 1e6)),
-            ratio_result(f"{work}, `DOWNLOAD_MODE=redirect`", redirects, "direct", 0.75,
-                         ("MB/s", 1e6)),
+            ratio_result(f"{work}, `DOWNLOAD_MODE=redirect`", pairs, "direct", 0.75,
+                         ("MB/s", 1e6), of="redirect"),
+            ratio_result(f"{work}, lighttpd alone as a proxy", pairs, "direct", None,
+                         ("MB/s", 1e6), of="proxy"),
             ratio_result(work, pairs, "express", None, ("MB/s", 1e6))]
 
 
 def put_parallel(bench):
-    """16 uploads of 50 MiB at once against Express."""
+    """16 uploads of 50 MiB at once against Express, and to the store itself."""
     def speed(server):
         return PARALLEL * LARGE / max(post_seconds(server, bench, LARGE, PARALLEL, 1))
 
-    with Stores() as stores:
+    def direct_seconds(number):
+        return tools.direct_seconds(direct, "put", f"large-{time.monotonic_ns()}-{number}", file,
+                                    1)[0]
+
+    def direct_speed():
+        with ThreadPoolExecutor(PARALLEL) as clients:
+            return PARALLEL * LARGE / max(clients.map(direct_seconds, range(PARALLEL)))
+
+    file = bench.random_file(LARGE)
+    with Stores(bench.store) as stores:
+        direct = stores.settings("direct")
         small = Coffer(bench.place("coffer-32"), **stores.coffer("small", UPLOAD_MEMORY="32M"))
         with Running(*pair(bench, stores), small) as (coffer, express, _):
             pairs = interleave({
                 "coffer": lambda: speed(coffer),
                 "express": lambda: speed(express),
                 "itself, `UPLOAD_MEMORY=32M`": lambda: speed(small),
+                "direct": direct_speed,
             }, bench.rounds, bench.calm, bench.progress)
-    work = f"S3: {PARALLEL} uploads of 50 MiB at once"
+    work = titled(bench, f"{PARALLEL} uploads of 50 MiB at once")
     return [ratio_result(work, pairs, "express", 1.5, ("MB/s", 1e6)),
+            ratio_result(f"{work}, the store itself", pairs, "express", None,
+                         ("MB/s", 1e6), of="direct"),
             ratio_result(work, pairs, "itself, `UPLOAD_MEMORY=32M`", None, ("MB/s", 1e6))]
 
 
@@ -166,7 +193,7 @@ def growth_round(bench, stores, values):
 def put_growth(bench):
     """Memory during 16 uploads of 50 MiB at once, by UPLOAD_MEMORY, beside Express."""
     values = {name: [] for name in (*MEMORY_SIZES, "express", "spool")}
-    with Stores() as stores:
+    with Stores(bench.store) as stores:
         for number in range(bench.rounds):
             growth_round(bench, stores, values)
             bench.progress(f"  round {number + 1}/{bench.rounds}: " + ", ".join(
@@ -177,8 +204,8 @@ def put_growth(bench):
         median = statistics.median(values[size])
         limit = size * MIB + GROWTH_ALLOWED
         results.append(Result(
-            f"S3: memory growth, {PARALLEL} uploads of 50 MiB at once (PSS, peak), "
-            f"`UPLOAD_MEMORY={size}M`", f"{median / MIB:.1f} MiB",
+            titled(bench, f"memory growth, {PARALLEL} uploads of 50 MiB at once (PSS, peak), "
+                          f"`UPLOAD_MEMORY={size}M`"), f"{median / MIB:.1f} MiB",
             f"express: {peer / MIB:.1f} MiB", "–", f"≤ {limit // MIB} MiB", median <= limit,
             {str(name): each for name, each in values.items()}))
     results[0].note = (f"beside it up to {max(values['spool']) / MIB:.0f} MiB lay in the gateway's "
@@ -189,7 +216,7 @@ def put_growth(bench):
 def get_small(bench):
     """GET 1 KiB, 32 connections, against Express."""
     content = bench.random_file(KIB).read_bytes()
-    with Stores() as stores, Running(*pair(bench, stores)) as servers:
+    with Stores(bench.store) as stores, Running(*pair(bench, stores)) as servers:
         contenders = {}
         for name, server in zip(("coffer", "express"), servers):
             path = server.put_file(KIB, content)
@@ -197,7 +224,7 @@ def get_small(bench):
                 raise BenchError(f"{name} gave other bytes than it was given")
             contenders[name] = lambda url=server.url(path): tools.wrk(url, 32, bench.seconds).rate
         pairs = interleave(contenders, bench.rounds, bench.calm, bench.progress)
-    return [ratio_result("S3: GET 1 KiB, 32 connections", pairs, "express", 2, ("/s",))]
+    return [ratio_result(titled(bench, "GET 1 KiB, 32 connections"), pairs, "express", 2, ("/s",))]
 
 
 def page_seconds(link, path):
@@ -225,15 +252,15 @@ def list_rate(server, path):
 
 def listing(bench):
     """Lists of 100 out of 1,000 files against Express."""
-    with Stores() as stores, Running(*pair(bench, stores)) as servers:
+    with Stores(bench.store) as stores, Running(*pair(bench, stores)) as servers:
         for server in servers:
             post_seconds(server, bench, KIB, 10, LISTED // 10)
         coffer, express = servers
         pairs = interleave({"coffer": lambda: list_rate(coffer, "/api/files?limit=100"),
                             "express": lambda: list_rate(express, "/files?limit=100")},
                            bench.rounds, bench.calm, bench.progress)
-    return [ratio_result("S3: list 100 of 1,000 files, one client", pairs, "express", 1,
-                         ("/s", 1, 1))]
+    return [ratio_result(titled(bench, "list 100 of 1,000 files, one client"), pairs, "express",
+                         1, ("/s", 1, 1))]
 
 
 S3_ROWS = {"s3-put": put_large, "s3-get": get_large, "s3-parallel": put_parallel,

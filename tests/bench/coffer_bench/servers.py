@@ -14,7 +14,7 @@ from pathlib import Path
 from . import processes
 from .tools import BENCH, ROOT, BenchError, run
 
-STATIC_CONF = """\
+LIGHTTPD_CONF = """\
 server.document-root = "{folder}/www"
 server.port = {port}
 server.bind = "127.0.0.1"
@@ -24,9 +24,18 @@ server.max-connections = 1024
 server.max-fds = 4096
 server.max-keep-alive-requests = 100000
 server.feature-flags += ( "server.h2proto" => "disable" )
+"""
+
+STATIC_CONF = LIGHTTPD_CONF + """\
 mimetype.assign = ( ".bin" => "application/octet-stream" )
 server.modules = ( "mod_webdav" )
 $HTTP["url"] =~ "^/dav/" {{ webdav.activate = "enable" }}
+"""
+
+PROXY_CONF = LIGHTTPD_CONF + """\
+server.modules = ( "mod_proxy" )
+server.stream-response-body = 2
+proxy.server = ( "" => ( ( "host" => "127.0.0.1", "port" => {behind} ) ) )
 """
 
 
@@ -140,6 +149,30 @@ class Lighttpd(Server):
         """Deletes what was uploaded."""
         shutil.rmtree(self.folder / "www/dav")
         (self.folder / "www/dav").mkdir()
+
+
+class LighttpdProxy(Server):
+    """lighttpd alone before another server of this machine: no program, no log, nothing looked at."""
+
+    stop_signal = signal.SIGINT
+
+    def __init__(self, folder, behind):
+        super().__init__(folder)
+        self.behind = behind
+
+    def command(self):
+        for name in ("www", "spool"):
+            (self.folder / name).mkdir()
+        conf = self.folder / "lighttpd.conf"
+        conf.write_text(PROXY_CONF.format(folder=self.folder, port=self.port, behind=self.behind))
+        return ["lighttpd", "-D", "-f", str(conf)], None
+
+    def answers(self):
+        """True when anything answers: what is behind may refuse."""
+        try:
+            return self.request("GET", "/")[0] < 500
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 class Express(Server):

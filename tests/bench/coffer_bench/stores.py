@@ -1,5 +1,5 @@
-"""The store and the database that S3 rows run on: SeaweedFS and FerretDB, as the tests start them,
-and what the contenders of such a row are told of them."""
+"""The store and the database that S3 rows run on: SeaweedFS or MinIO, and FerretDB, as the tests
+start them, and what the contenders of such a row are told of them."""
 
 import sys
 
@@ -9,18 +9,21 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 import servers  # noqa: E402  (found through the line above)
 
+KINDS = {"seaweedfs": servers.SeaweedFS, "minio": servers.MinIO}
+
 
 class Stores:
-    """One SeaweedFS and one FerretDB for all contenders of a row, each with a bucket and a database
-    of its own. For use in a `with`."""
+    """One store of the kind and one FerretDB for all contenders of a row, each with a bucket and a
+    database of its own. For use in a `with`."""
 
-    def __init__(self):
+    def __init__(self, kind):
+        self.kind = KINDS[kind]
         self.every = []
         self.store = self.database = None
 
     def __enter__(self):
         try:
-            for kind in (servers.SeaweedFS, servers.FerretDB):
+            for kind in (self.kind, servers.FerretDB):
                 self.every.append(kind())
                 self.every[-1].launch()
             self.store, self.database = [each.start() for each in self.every]
