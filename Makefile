@@ -92,7 +92,7 @@ $(PROGRAMS): $(BUILD)/bin/%: $(BUILD)/fcgi-apps/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi $(LIBS) -o $@
 
-$(MONGODB_OBJECTS) $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o): \
+$(MONGODB_OBJECTS) $(patsubst %.c,$(BUILD)/%.o,$(UNIT_SOURCES) $(CONTRACT_SOURCES) $(SUPPORT_SOURCES)): \
 	CFLAGS_ALL += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
 $(BUILD)/shared/observe/stack_names.o: CFLAGS_ALL += $(BACKTRACE_INCLUDE)
@@ -171,7 +171,7 @@ deps-test: ## install what the tests need
 
 deps-bench: ## install what the benchmark needs
 	@infrastructure/scripts/install-deps.sh run bench servers
-	@tests/servers/install seaweedfs ferretdb
+	@tests/servers/install seaweedfs minio ferretdb
 
 # ---- testing ----
 

@@ -213,6 +213,12 @@ class BucketObjects:
             pass  # the service has not started yet
         return found
 
+    def since(self, moment):
+        """Names of what was stored since then, and in the second before: the store tells no more."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return {each["Key"] for page in pages for each in page.get("Contents", ())
+                if each["LastModified"].timestamp() >= int(moment)}
+
     def unfinished(self):
         """{(key, upload id): 0} of multipart uploads that were neither completed nor aborted."""
         listed = self.client.list_multipart_uploads(Bucket=self.bucket)
@@ -265,7 +271,7 @@ class Database:
         return mongodb_client(self.uri)[self.name]
 
     def count_files(self):
-        return self.database["files"].count_documents({"live": True})
+        return self.database["files"].count_documents({"untilMs": {"$gt": 0}})
 
     def drop(self):
         mongodb_client(self.uri).drop_database(self.name)

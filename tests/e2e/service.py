@@ -221,13 +221,28 @@ class Service:
         assert self.process.poll() is None, f"the service has left already:\n{self.output()}"
         self.all_pids()
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=seconds)
+        try:
+            code = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not stopped after {seconds} s: {self.doing()}\n"
+                                 f"{self.output()}\n{self.gateway_log()[-4000:]}") from None
         assert expect is None or code == expect, f"exit {code}, not {expect}:\n{self.output()}"
         try:
             wait_for(lambda: not self.all_pids(), "all processes gone", 5)
         except AssertionError:
             left = {pid: proc_name(pid) for pid in self.all_pids()}
             raise AssertionError(f"left running: {left}\n{self.output()}") from None
+
+    def doing(self):
+        """What each process is at: its name, its state, where in the kernel its threads wait."""
+        found = {}
+        for pid in self.all_pids():
+            stat = proc_stat(pid)
+            tasks = Path(f"/proc/{pid}/task").glob("*/wchan")
+            found[pid] = (proc_name(pid), stat and stat[0],
+                          sorted({read_proc(f"{pid}/task/{task.parent.name}", "wchan").decode()
+                                  for task in tasks}))
+        return found
 
     def kill_all(self):
         """SIGKILL to everything, as a power cut."""

@@ -1,5 +1,6 @@
 """F3, F5, F7, F8: programs that die, abort, hang or are told to stop, and the gateway itself."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -123,6 +124,39 @@ def test_f5_abort_loop_of_one_program(start_service, program):
     assert others.count > 50
     wait_for(lambda: call_program(service.port, program, request).status == GOOD.get(program, 200),
              f"{program} is back", 5)
+
+
+class Lister(Background):
+    """Lists files without a pause."""
+
+    pause = 0
+
+    def __init__(self, service):
+        super().__init__()
+        self.port = service.port
+
+    def step(self):
+        call_program(self.port, "files_list", CALLS["files_list"])
+
+
+@pytest.mark.local("about lighttpd and a program, whatever the stores")
+def test_f5_a_program_that_dies_under_load_is_back_soon(start_service):
+    """Also when a request meets its end before lighttpd is told of it."""
+    service = start_service()
+    service.expect_5xx = True
+    away = []
+    with contextlib.ExitStack() as listers:
+        for _ in range(6):
+            listers.enter_context(Lister(service))
+        for number in range(12):
+            time.sleep(1.2 + number / 12) # at any time within one of lighttpd's seconds
+            began = last = time.monotonic()
+            service.kill("files_list")
+            while time.monotonic() < max(began + 0.4, last + 0.1):
+                if call_program(service.port, "files_list", CALLS["files_list"]).status != 200:
+                    last = time.monotonic()
+            away.append(last - began)
+    assert max(away) < 2.4, sorted(away)
 
 
 # ---- F7 ----

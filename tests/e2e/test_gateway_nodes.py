@@ -378,6 +378,19 @@ def test_stop_lets_requests_end(gateway, stand_ins):
     gateway.expect_unclean = True
 
 
+def test_a_stop_during_a_change_of_nodes_does_not_wait(stand_ins):
+    """A lighttpd that is just started anew is ended by the stop before it has told its old self."""
+    took = []
+    for number in range(8):
+        for gateway in started([stand_ins[0].port]):
+            os.kill(int((gateway.runtime_dir / "lighttpd.pid").read_text()), signal.SIGUSR1)
+            time.sleep(number / 1000)
+            began = time.monotonic()
+            gateway.stop()
+            took.append(time.monotonic() - began)
+    assert max(took) < 10, took
+
+
 def test_stop_does_not_wait_for_ever(stand_ins):
     for gateway in started([stand_ins[0].port], STOP_GRACE_SECONDS=2):
         stand_ins[0].hang()

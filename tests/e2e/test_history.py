@@ -11,12 +11,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from backends import sizes
+from backends import named, sizes
 from history import Load
 
 
 class Toy:
     """Enough of the API for the load, in memory, with one fault built in."""
+
+    backend = named("fs+sqlite")
 
     def __init__(self, folder, fault):
         self.fault = fault

@@ -76,8 +76,8 @@ def check_lines(lines, asked, dropped):
 
 @pytest.fixture
 def start(start_service):
-    def begin(target):
-        service = start_service(LOG_FILE=str(target), LOG_QUEUE_BYTES="64K")
+    def begin(target, queue="64K"):
+        service = start_service(LOG_FILE=str(target), LOG_QUEUE_BYTES=queue)
         service.expect_5xx = True # its log is none to look at
         return service
 
@@ -151,7 +151,7 @@ def test_f25_a_datagram_socket_whose_reader_is_started_again(start, tmp_path):
     receiver = subprocess.Popen(command)
     try:
         wait_for(target.exists, "the socket", 5)
-        service = start(f"unix:{target}")
+        service = start(f"unix:{target}", queue="4M") # lighttpd may need seconds to start a program
         receiver.kill()
         receiver.wait()
         service.kill("metrics")
