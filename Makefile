@@ -175,27 +175,45 @@ deps-bench: ## install what the benchmark needs
 
 # ---- testing ----
 
-.PHONY: test unit contract fuzz fuzz-replay e2e coverage bench
-test: deps-test ## lint, unit, contract, corpora; end to end on every pair of stores and on nodes
-	@MAKE='$(MAKE)' tests/support/run-stages.sh lint unit contract fuzz-replay e2e e2e-s3 e2e-minio \
-		e2e-libs3 e2e-nodes
+# docs/TESTING.md says what is where and why.
+.PHONY: test test-all unit unit-tsan contract fuzz fuzz-replay e2e soak flaky mutants coverage bench
+test: deps-test ## all that a change must pass: lint, unit, contract, corpora, end to end on two pairs of stores
+	@MAKE='$(MAKE)' tests/support/run-stages.py lint unit contract fuzz-replay e2e e2e-s3
+
+test-all: deps-test ## the same, other stores and nodes, TSan, the builds that ship, coverage, a soak of 5 minutes
+	@MAKE='$(MAKE)' TEST_ALL=1 tests/support/run-stages.py lint unit contract fuzz-replay e2e e2e-s3 \
+		e2e-minio e2e-libs3 e2e-nodes unit-tsan unit-release coverage soak
 
 # Real servers around a command (tests/servers/serve).
 SERVE_UNIT := tests/servers/serve ferretdb --
 SERVE_CONTRACT := tests/servers/serve seaweedfs minio ferretdb --
+# Shards of a test program, side by side: most of its tests wait more than they work.
+shards = $(foreach number,1 2 3,'env CHECK_SHARD=$(number)/3 $(1)')
 
-unit: ## CUnit tests of each unit: as shipped, under ASan+UBSan, under TSan
-	@$(MAKE) -s -j$(JOBS) build/release/tests/unit/run
+# T= runs these suites alone; of them only MongoDB's need a server.
+unit: ## CUnit tests of each unit under ASan+UBSan; T="disposition range" for these suites
+	@command -v gcc >/dev/null && test -e /usr/include/CUnit/CUnit.h || { \
+		echo 'a compiler or CUnit is missing: run `make deps-test`' >&2; exit 1; }
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/unit/run
-	@$(MAKE) -s -j$(JOBS) $(TSAN) $(TSAN_BUILD)/tests/unit/run
-	@tests/support/side-by-side.sh '$(SERVE_UNIT) build/release/tests/unit/run' \
-		'$(SERVE_UNIT) $(ASAN_BUILD)/tests/unit/run' '$(SERVE_UNIT) $(TSAN_BUILD)/tests/unit/run'
+ifdef T
+	@$(if $(findstring mongodb,$(T)),$(SERVE_UNIT)) $(ASAN_BUILD)/tests/unit/run $(T)
+else
+	@$(SERVE_UNIT) tests/support/side-by-side.sh $(call shards,$(ASAN_BUILD)/tests/unit/run)
+endif
 
-contract: ## one suite over every storage driver, one over every metadata driver
-	@$(MAKE) -s -j$(JOBS) build/release/tests/contract/run
+.PHONY: unit-release
+unit-release: ## the same as shipped
+	@$(MAKE) -s -j$(JOBS) build/release/tests/unit/run
+	@$(SERVE_UNIT) tests/support/side-by-side.sh $(call shards,build/release/tests/unit/run)
+
+unit-tsan: ## the same under TSan
+	@$(MAKE) -s -j$(JOBS) $(TSAN) $(TSAN_BUILD)/tests/unit/run
+	@$(SERVE_UNIT) tests/support/side-by-side.sh $(call shards,$(TSAN_BUILD)/tests/unit/run)
+
+contract: ## one suite over every storage driver, one over every metadata driver; T= for one of them
 	@$(MAKE) -s -j$(JOBS) $(ASAN) $(ASAN_BUILD)/tests/contract/run
-	@tests/support/side-by-side.sh '$(SERVE_CONTRACT) build/release/tests/contract/run' \
-		'$(SERVE_CONTRACT) $(ASAN_BUILD)/tests/contract/run'
+	@$(SERVE_CONTRACT) $(if $(T),$(ASAN_BUILD)/tests/contract/run $(T), \
+		tests/support/side-by-side.sh $(call shards,$(ASAN_BUILD)/tests/contract/run))
 
 fuzz: ## search with libFuzzer, FUZZ_SECONDS for each fuzzer; findings go to build/fuzz
 	@$(MAKE) -s -j$(JOBS) CC=clang FUZZER=1 SANITIZER=address,undefined fuzzers
@@ -215,15 +233,19 @@ $(VENV)/installed: tests/e2e/requirements.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+PYTEST := $(VENV)/bin/python -B -m pytest -c tests/e2e/pytest.ini -p no:cacheprovider
 BACKEND ?= fs+sqlite
-e2e: $(VENV)/installed ## black box through lighttpd; BACKEND=s3+mongodb; E2E="tests/e2e/test_x.py -k y"
+# T is a test's name, or what pytest takes: a file, file::test, more options.
+E2E_FILES = $(or $(shell grep -lE 'def $(firstword $(T))\b' tests/e2e/test_*.py) $(addprefix -k ,$(firstword $(T))),$(T))
+e2e: $(VENV)/installed ## black box through lighttpd; BACKEND=s3+mongodb; T=test_name or T="tests/e2e/test_x.py -k y"
 	@$(MAKE) -s -j$(JOBS) build
 	@$(MAKE) -s -j$(JOBS) CRASH_POINTS=1 build
-	@$(MAKE) -s tools
-	COFFER_TEST_BACKEND='$(BACKEND)' $(VENV)/bin/python -B -m pytest -c tests/e2e/pytest.ini -p no:cacheprovider \
-		-n $(E2E_WORKERS) --dist loadfile $(or $(E2E),tests/e2e)
+	@$(MAKE) -s -j$(JOBS) tools
+	COFFER_TEST_BACKEND='$(BACKEND)' $(PYTEST) \
+		$(if $(T),$(E2E_FILES),-n $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder tests/e2e) \
+		$(if $(TEST_REPORT),--junitxml='$(TEST_REPORT)')
 
-# The whole suite on SeaweedFS and FerretDB; its core on other stores, and behind a gateway.
+# What touches a store on SeaweedFS and FerretDB; the core on other stores, and behind a gateway.
 .PHONY: e2e-s3 e2e-minio e2e-libs3 e2e-nodes
 e2e-s3: BACKEND = s3+mongodb
 e2e-minio: BACKEND = minio+mongodb
@@ -231,6 +253,19 @@ e2e-libs3: BACKEND = libs3+sqlite
 e2e-nodes: BACKEND = nodes
 e2e-s3 e2e-minio e2e-libs3 e2e-nodes:
 	@$(MAKE) --no-print-directory e2e BACKEND='$(BACKEND)'
+
+SOAK_SECONDS ?= 300
+soak: $(VENV)/installed ## a mixed load with faults for SOAK_SECONDS: nothing lost, memory and descriptors bounded
+	@$(MAKE) -s -j$(JOBS) build
+	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTEST) -o python_files='soak_*.py' tests/e2e/soak_mixed_load.py
+
+flaky: $(VENV)/installed ## the tests that a run called FLAKY, or T="BACKEND node-id", 50 times each under load
+	@$(MAKE) -s -j$(JOBS) build
+	@$(MAKE) -s -j$(JOBS) CRASH_POINTS=1 build
+	@tests/support/flaky.sh $(T)
+
+mutants: deps-test ## plant known faults in a copy, one at a time, and see that the tests find them; T= for some
+	@tests/tools/mutants.py $(T)
 
 coverage: ## line coverage of shared/ by unit and contract tests and corpora; at least 85 %
 	@$(MAKE) -s -j$(JOBS) COVERAGE=1 CRASH_POINTS=1 build/crash-coverage/tests/unit/run \
@@ -245,7 +280,8 @@ bench: deps-bench ## speed and memory beside lighttpd alone, a bare loop, and Ex
 
 C_FILES := $(wildcard shared/*/*.[ch] fcgi-apps/*.c cli/*.[ch] tests/*/*.[ch])
 TIDY_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES)
-TIDY_FLAGS := -std=c17 -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
+# clang's warnings come with clang-tidy (clang-diagnostic-*), so clang compiles nothing.
+TIDY_FLAGS := -std=c17 $(WARNINGS) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
 	-include base/banned.h -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
 build/tidy/shared/observe/stack_names.stamp: TIDY_FLAGS += $(BACKTRACE_INCLUDE)
@@ -258,13 +294,13 @@ lint: ## layout, static analysis, layers, sizes, shell scripts, generated docume
 	tests/support/check-shell.sh
 	@$(MAKE) -s -j$(JOBS) build
 	tests/support/settings.sh check build/release/bin/coffer
-	@$(MAKE) -s -j$(JOBS) CC=clang objects
 	@$(MAKE) -s -j$(JOBS) ANALYZE=1 objects
 	@$(MAKE) -s -j$(JOBS) tidy
 
 TIDY_STAMPS := $(TIDY_SOURCES:%.c=build/tidy/%.stamp)
 tidy: $(TIDY_STAMPS)
-$(TIDY_STAMPS): build/tidy/%.stamp: %.c .clang-tidy $(wildcard shared/*/*.h shared/*/.clang-tidy)
+# A file is looked at again when its object was compiled again: that knows the headers it includes.
+$(TIDY_STAMPS): build/tidy/%.stamp: %.c build/release/%.o .clang-tidy $(wildcard shared/*/.clang-tidy)
 	@mkdir -p $(@D)
 	clang-tidy --quiet --warnings-as-errors='*' $< -- $(TIDY_FLAGS) 2>build/tidy/log.$$$$ \
 		|| { cat build/tidy/log.$$$$; exit 1; }; rm -f build/tidy/log.$$$$

@@ -72,6 +72,15 @@ def current():
     return named(os.environ.get("COFFER_TEST_BACKEND") or "fs+sqlite")
 
 
+# make test-all; there are tests, and rounds of tests, that only it runs.
+THOROUGH = os.environ.get("TEST_ALL") == "1"
+
+
+def rounds(usual, thorough):
+    """How often a test tries what depends on chance."""
+    return thorough if THOROUGH else usual
+
+
 def examples(count):
     """How many generated examples of so many this backend is tried with."""
     return max(5, int(count * current().share))

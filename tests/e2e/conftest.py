@@ -30,6 +30,9 @@ TOOLS = ("curl", "sha256sum", "lighttpd", "chromium", "chromedriver",
 BY_THEMSELVES = ("test_faultproxy", "test_gateway_", "test_history", "test_migrate",
                  "test_provisioning", "test_readme", "test_servers", "test_sigv4")
 
+# Seconds in all, from the longest: build/test/*.xml of a run tells.
+LONGEST = ()
+
 servers_started = pytest.StashKey[list]()
 left_out = Counter()  # reason: how many tests
 
@@ -60,34 +63,51 @@ def pytest_report_header():
     return f"backend: {backends.current().name}"
 
 
-def reason_to_leave_out(item):
-    """Why a test is not for this run's backend; None when it is."""
+def reason_to_leave_out(item, smoked):
+    """Why a test is not for this run's backend; None when it is. `smoked` are the smoke tests of
+    which a case is in the run already."""
     backend = backends.current()
+    thorough = item.get_closest_marker("thorough")
+    if thorough and not backends.THOROUGH:
+        return f"in test-all: {thorough.args[0]}"
     about = item.get_closest_marker("backends")
-    if about:
-        return None if backend.name in about.args else f"about {', '.join(about.args)}"
+    if about and backend.name not in about.args:
+        return f"about {', '.join(about.args)}"
+    if about and (len(about.args) == 1 or not backend.is_core):
+        return None
     if backend.name == "fs+sqlite":
         return None
-    local = item.get_closest_marker("local")
-    if local:
-        return f"local: {local.args[0]}"
     if item.module.__name__.startswith(BY_THEMSELVES):
         return "needs no backend"
-    if backend.is_core and not item.get_closest_marker("core"):
+    nearest = next((mark for mark in item.iter_markers() if mark.name in ("local", "smoke", "core")),
+                   None)
+    if nearest and nearest.name == "core":
+        return None
+    if backend.is_core:
         return "not in the core"
-    return None
+    if nearest and nearest.name == "smoke" and item.function not in smoked:
+        smoked.add(item.function)
+        return None
+    return f"local: {item.get_closest_marker('local').args[0]}" if nearest else None
+
+
+def start_order(item):
+    """The longest files first: a file is run by one worker."""
+    name = item.module.__name__
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def pytest_collection_modifyitems(config, items):
-    kept, other = [], []
+    kept, other, smoked = [], [], set()
     for item in items:
-        reason = reason_to_leave_out(item)
+        reason = reason_to_leave_out(item, smoked)
         (other if reason else kept).append(item)
         if reason:
             left_out[reason] += 1
     if other:
         config.hook.pytest_deselected(items=other)
         items[:] = kept
+    items.sort(key=start_order)
     if is_worker(config):
         config.workeroutput["left_out"] = dict(left_out)
 
@@ -99,6 +119,12 @@ def pytest_testnodedown(node):
 
 
 def pytest_terminal_summary(terminalreporter):
+    failed = {report.nodeid for kind in ("failed", "error")
+              for report in terminalreporter.stats.get(kind, ())}
+    if failed:
+        terminalreporter.section("run again")
+    for name in sorted(failed):
+        terminalreporter.line(f"make e2e BACKEND={backends.current().name} T='tests/e2e/{name}'")
     if left_out:
         terminalreporter.section(f"not for {backends.current().name}")
     for reason, count in left_out.most_common():

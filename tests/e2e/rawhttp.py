@@ -30,7 +30,7 @@ class RawConnection:
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", service.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.pending = b""
+        self.pending = bytearray()
 
     def __enter__(self):
         return self
@@ -73,19 +73,23 @@ class RawConnection:
         self.pending += chunk
         return bool(chunk)
 
+    def _take(self, count, skip=0):
+        """The first `count` bytes of what is pending; those and `skip` more are pending no longer."""
+        found = bytes(self.pending[:count])
+        del self.pending[:count + skip]
+        return found
+
     def _until(self, mark):
-        while mark not in self.pending:
+        while (at := self.pending.find(mark)) < 0:
             if not self._more():
                 return None
-        found, self.pending = self.pending.split(mark, 1)
-        return found
+        return self._take(at, len(mark))
 
     def _exactly(self, count):
         while len(self.pending) < count:
             if not self._more():
                 break
-        found, self.pending = self.pending[:count], self.pending[count:]
-        return found
+        return self._take(count)
 
     def read(self, method="GET", skip_interim=True):
         """The next answer. `method` says whether it has a body."""
@@ -116,7 +120,7 @@ class RawConnection:
         else:
             while self._more():
                 pass
-            response.body, self.pending = self.pending, b""
+            response.body = self._take(len(self.pending))
             response.complete = response.closed = True
         if response.header("connection") == "close" or not response.complete:
             response.closed = self.ended()

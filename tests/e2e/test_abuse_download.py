@@ -12,8 +12,6 @@ from problems import check_problem
 from rawhttp import exchange, raw_request
 from samples import HTML, PDF, SVG, TEXT, UNKNOWN_ID, random_bytes, sha256, unique
 
-pytestmark = pytest.mark.core
-
 CONTENT = random_bytes(1000, seed=66)
 
 
@@ -22,6 +20,7 @@ def path(service):
     return f"/api/files/{service.create(CONTENT, 'ranges.bin')['id']}"
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("value", "first", "last"),
     [("bytes=0-4", 0, 4), ("bytes=-4", 996, 999), ("bytes=-5000", 0, 999), ("bytes=5-", 5, 999),
@@ -170,6 +169,7 @@ def race(*calls):
     return answers
 
 
+@pytest.mark.core
 def test_row_75_double_delete_has_one_winner(service):
     for _ in range(10):
         path = f"/api/files/{service.create(TEXT)['id']}"

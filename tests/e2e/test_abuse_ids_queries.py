@@ -11,6 +11,8 @@ from rawhttp import RawConnection, exchange, raw_request
 from samples import TEXT, UNKNOWN_ID, unique
 from service import wait_for
 
+pytestmark = pytest.mark.local("about what is refused, and to whom, before a store is asked")
+
 
 BAD_IDS = [
     "x", "0", "123", UNKNOWN_ID.upper(), UNKNOWN_ID[:-1], UNKNOWN_ID + "0",
@@ -65,6 +67,7 @@ def comparable(response):
     return problem, kept
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("method", "suffix"),
     [("GET", ""), ("GET", "/meta"), ("GET", "/download"), ("PATCH", ""), ("DELETE", "")],
@@ -157,6 +160,7 @@ def test_row_57_cursor_of_another_query(token_service, cursor, change):
     check_problem(answer, 400, "bad_cursor")
 
 
+@pytest.mark.smoke
 def test_row_57_cursor_of_another_owner_and_installation(token_service, service, cursor):
     _, query, value = cursor
     other = token_service.token(unique("row57"))
@@ -300,6 +304,7 @@ def test_row_61_a_bad_token_is_worse_than_none(token_service, good_token):
     check_problem(token_service.get(path, token=good_token[:-1] + "!"), 401, "unauthorized")
 
 
+@pytest.mark.smoke
 def test_row_61_expired_token(token_service):
     token = token_service.token(unique("row61"), expires="1s")
 
@@ -309,6 +314,7 @@ def test_row_61_expired_token(token_service):
     wait_for(expired, "token expired", 5)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("scope", "method", "path", "status"),
     [

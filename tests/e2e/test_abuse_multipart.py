@@ -11,6 +11,8 @@ from multipart import BOUNDARY, content_type, file_part, join, part, text_part
 from rawhttp import RawConnection, raw_request
 from samples import MIB, TEXT, random_bytes, sha256
 
+pytestmark = pytest.mark.local("about the form, whatever the stores")
+
 
 @pytest.mark.parametrize(
     "kind", [False, "", "text/plain", "application/json", "application/x-www-form-urlencoded",
@@ -78,6 +80,7 @@ def test_row_07_opening_boundary_never_appears(service, nothing_stored, body):
     refused(service, body)
 
 
+@pytest.mark.smoke
 def test_row_08_truncated(service, nothing_stored):
     whole = join([text_part("visibility", "public"), file_part(TEXT)])
     closing = len(b"--\r\n")
@@ -176,6 +179,7 @@ def fragments(boundary):
         yield b"a" * (size - 40) + delimiter[:-1] + b"\r\n" + delimiter[:7]
 
 
+@pytest.mark.smoke
 def test_row_14_boundary_prefixes_in_the_data(service):
     for content in fragments(BOUNDARY):
         body = join([file_part(content, "near")])

@@ -13,6 +13,8 @@ from samples import (
 )
 from service import wait_for
 
+pytestmark = pytest.mark.local("about names, types and lengths, whatever the stores")
+
 
 @pytest.mark.parametrize(
     "headers", [['Content-Disposition: form-data; name="file"'], [FILE.format("")]]
@@ -102,6 +104,7 @@ def test_row_24_length_of_names(service, name, status):
         assert b'"bad_name"' in response.body
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("sent", "name"),
     [
@@ -155,6 +158,7 @@ def test_row_27_empty_file(service):
         assert ranged.headers["Content-Range"] == "bytes */0"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("way", ["multipart", "put", "pipe"])
 def test_row_28_exactly_the_limit(service, way):
     content = random_bytes(MAX_FILE_SIZE)
@@ -170,6 +174,7 @@ def test_row_28_exactly_the_limit(service, way):
     service.delete(f"/api/files/{file['id']}")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("way", ["multipart", "put", "pipe"])
 def test_row_29_one_byte_above_the_limit(service, nothing_stored, way):
     content = random_bytes(MAX_FILE_SIZE + 1)
@@ -212,6 +217,7 @@ def test_row_30_chunks_above_the_gateways_limit(service, nothing_stored):
     wait_for(lambda: not service.spooled(), "spool is empty", 10)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "header", [("Content-MD5", md5_base64(b"other")), ("Repr-Digest", sha256_digest(b"other")),
                ("Content-Digest", sha256_digest(b"other"))]

@@ -13,6 +13,8 @@ from rawhttp import exchange, raw_request
 from samples import unique
 from service import Service, wait_for
 
+pytestmark = pytest.mark.local("about who may do what, whatever the stores")
+
 CALLERS = ("nobody", "foreign", "reader", "writer", "expired", "revoked", "wrong", "owner",
            "admin")
 
@@ -160,6 +162,7 @@ def exists(service, tokens, file_id):
     return service.get(f"/api/files/{file_id}/meta", token=tokens["owner"]).status_code == 200
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("name", ROWS)
 def test_access(guarded, tokens, name, caller):
@@ -181,6 +184,7 @@ def test_access(guarded, tokens, name, caller):
         assert tokens[caller] not in answer.text
 
 
+@pytest.mark.smoke
 def test_another_owners_file_looks_like_none(guarded, tokens):
     """404 word by word the same as for an id that nobody has."""
     made = guarded.create(b"secret", unique(), token=tokens["owner"])
@@ -197,6 +201,7 @@ def test_another_owners_file_looks_like_none(guarded, tokens):
         {k: v for k, v in batch[1].items() if k != "id"}
 
 
+@pytest.mark.smoke
 def test_lists_show_own_files_only(guarded, tokens):
     name = unique("mine")
     guarded.create(b"a", name + "-private", token=tokens["owner"])
@@ -214,6 +219,7 @@ def test_what_is_uploaded_belongs_to_the_token(guarded, tokens):
         assert guarded.create(b"x", unique(), token=tokens[caller])["owner"] == owner
 
 
+@pytest.mark.smoke
 def test_expiry_and_revocation_hold_at_once(guarded):
     token = guarded.token("carol")
     assert guarded.get("/api/files", token=token).status_code == 200

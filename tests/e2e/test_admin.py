@@ -24,6 +24,7 @@ def refused(result, code=None):
 # ---- calling it ----
 
 
+@pytest.mark.local("about the command line, whatever the stores")
 def test_help_everywhere(service):
     top = service.coffer("--help").stdout
     for command in COMMANDS:
@@ -35,6 +36,7 @@ def test_help_everywhere(service):
     assert "coffer" in service.coffer("--version").stdout
 
 
+@pytest.mark.local("about the command line, whatever the stores")
 @pytest.mark.parametrize(
     "args",
     [
@@ -57,11 +59,13 @@ def test_wrong_calls(service, args):
     refused(service.coffer(*args, check=False), 2)
 
 
+@pytest.mark.local("about the command line, whatever the stores")
 def test_no_command_at_all(service):
     result = service.coffer(check=False)
     assert result.returncode == 2 and "usage" in result.stderr and not result.stdout
 
 
+@pytest.mark.local("about the command line, whatever the stores")
 @pytest.mark.parametrize(
     "env", [{"GATEWAY_PORT": "x"}, {"MAX_FILE_SIZE": "-1"}, {"DURABILITY": "perhaps"},
             {"AUTH_MODE": "magic"}, {"STORAGE_DRIVER": "tape"}, {"SQLITE_READERS": "0"}]

@@ -145,6 +145,7 @@ def test_browser_form_post(service, browser, tmp_path):
     assert service.get(f"/api/files/{file['id']}").content == content
 
 
+@pytest.mark.local("about origins, whatever the stores")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_browser_form_post_from_another_origin_is_refused(
     service, browser, elsewhere, tmp_path, host
@@ -163,6 +164,7 @@ fetch(arguments[0]).then(a => a.text()).then(done, error => done('blocked: ' + e
 """
 
 
+@pytest.mark.local("about origins, whatever the stores")
 def test_browser_page_of_another_origin_reads_nothing(service, browser, elsewhere):
     file = service.create(TEXT)
     browser.open(elsewhere.format(host="localhost"))
@@ -210,6 +212,7 @@ setTimeout(() => done(window.hits), 1500);
 """
 
 
+@pytest.mark.local("about origins, whatever the stores")
 def test_browser_runs_no_uploaded_script(service, browser):
     script = b"<!DOCTYPE html><script>parent.postMessage('ran', '*')</script>"
     browser.open(service.url + "/health")

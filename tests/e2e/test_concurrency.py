@@ -15,8 +15,6 @@ from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes, sha256, unique
 from service import wait_for
 
-pytestmark = pytest.mark.core
-
 CLIENTS = 64
 TAKEN = "a sweep took the bytes of an upload that was not recorded in time"
 
@@ -141,6 +139,7 @@ def check_one_file(service, name, answers, content):
     assert service.get(f"/api/files/{found[0]['id']}").content == content
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("way", ["form", "put", "pipe"])
 def test_64_clients_race_one_key(service, way):
     name, content = unique(), random_bytes(50_000, seed=2)
@@ -310,6 +309,7 @@ def is_read_by_pieces(service):
     return service.backend.storage == "libs3"
 
 
+@pytest.mark.core
 def test_f27_delete_races_download(service):
     """A reader gets the whole file or 404, never a piece that passes for it."""
     content = random_bytes(5 * MIB, seed=6)
@@ -345,6 +345,7 @@ def test_f27_delete_during_a_slow_download(service):
         assert answer.complete and answer.body == content
 
 
+@pytest.mark.core
 def test_f27_sweep_beside_uploads(start_service):
     """gc in a loop, on fs without any grace: it takes orphans and never what is on its way."""
     service = start_service()
@@ -374,6 +375,7 @@ def test_f27_sweep_of_the_service_itself(start_service):
             assert service.expect_5xx and line["error.message"] == TAKEN, line
 
 
+@pytest.mark.core
 def test_64_mixed_clients(start_service):
     service = start_service()
     load = Load(service, clients=CLIENTS, seed=64, sizes=(0, 700, 20_000, 300_000), pause=0.01)

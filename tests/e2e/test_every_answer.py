@@ -10,6 +10,8 @@ from rawhttp import RawConnection, exchange, raw_request
 from samples import TEXT, UNKNOWN_ID
 from service import running
 
+pytestmark = pytest.mark.local("about heads of answers, whatever the stores")
+
 TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
 PATHS = [
     ("GET", "/live", 200), ("GET", "/ready", 200), ("GET", "/health", 200),
@@ -20,6 +22,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("method", "path", "status"), PATHS)
 def test_ids_are_on_every_answer(service, method, path, status):
     body = {"data": "{}", "headers": {"Content-Type": "application/json"}}

@@ -13,6 +13,8 @@ import pytest
 
 from service import Service, wait_for
 
+pytestmark = pytest.mark.local("about the start, whatever the stores")
+
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",
             "metrics")
 
@@ -231,6 +233,7 @@ def test_f29_second_service_on_one_runtime_dir(unstarted, start_service):
     assert running.get(f"/api/files/{made['id']}").content == b"mine"
 
 
+@pytest.mark.smoke
 def test_f29_config_check_tells_the_same(unstarted):
     good = unstarted()
     assert good.coffer("config", "--check").returncode == 0

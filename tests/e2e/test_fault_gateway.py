@@ -16,6 +16,8 @@ from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes
 from service import proc_stat, wait_for
 
+pytestmark = pytest.mark.local("about lighttpd and the programs, whatever the stores")
+
 # One call of each program, by which it is seen to work.
 CALLS = {
     "files_upload": ("PUT", "/api/files/upload/probe"),
@@ -84,6 +86,7 @@ def test_f3_download_while_its_program_is_killed(start_service):
     service.expect_5xx = True
 
 
+@pytest.mark.smoke
 def test_f3_downloads_under_repeated_kills(start_service):
     service = start_service()
     service.expect_5xx = True
@@ -199,6 +202,7 @@ def test_f7_int_drains(start_service):
     load.check()
 
 
+@pytest.mark.smoke
 def test_f7_usr1_restarts_without_loss(start_service):
     """SIGUSR1 to lighttpd: a graceful restart under load."""
     service = start_service()

@@ -11,6 +11,8 @@ from history import Load
 from rawhttp import RawConnection, raw_request
 from service import wait_for
 
+pytestmark = pytest.mark.local("about the programs, whatever the stores")
+
 
 def open_descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
@@ -21,6 +23,7 @@ def limit_descriptors(pid, soft):
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("spare", [0, 3])
 @pytest.mark.parametrize("program", ["files_upload", "files_get", "files_list", "files_delete"])
 def test_f21_no_descriptors_left(start_service, program, spare):

@@ -18,6 +18,8 @@ import sigv4
 from faultproxy import FaultProxy
 from servers import FerretDB, MinIO, SeaweedFS
 
+pytestmark = pytest.mark.thorough("about the proxy that tests use")
+
 BODY = bytes(range(256)) * 400  # 102400 bytes
 
 

@@ -9,8 +9,6 @@ from problems import check_problem
 from samples import TEXT, UNKNOWN_ID, sha256, unique
 from service import wait_for
 
-pytestmark = pytest.mark.core
-
 
 def time_text(**ahead):
     moment = datetime.now(timezone.utc) + timedelta(**ahead)
@@ -21,6 +19,7 @@ def path_of(file):
     return f"/api/files/{file['id']}"
 
 
+@pytest.mark.core
 def test_patch_changes_what_it_names_and_nothing_else(service):
     file = service.create(TEXT, "before.txt", metadata={"a": "1", "b": "2"}, mime="text/plain")
     expires = time_text(hours=1)
@@ -121,6 +120,7 @@ def test_patch_of_an_unknown_file(service):
     check_problem(service.patch(f"/api/files/{UNKNOWN_ID}", json={}), 404, "not_found")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 def test_if_match(service, method):
     file = service.create(TEXT)
@@ -148,6 +148,7 @@ def test_if_match_may_name_the_content(service, method, tag):
     assert response.status_code == 200
 
 
+@pytest.mark.core
 def test_patched_expiry_takes_effect(service):
     path = path_of(service.create())
     assert service.patch(path, json={"expiresAt": time_text(seconds=1)}).status_code == 200
@@ -155,6 +156,7 @@ def test_patched_expiry_takes_effect(service):
     check_problem(service.get(path + "/meta"), 404, "not_found")
 
 
+@pytest.mark.core
 def test_delete_and_gone_by_every_path(service):
     name = unique()
     file = service.create(TEXT, name, visibility="public")
@@ -173,6 +175,7 @@ def test_delete_and_gone_by_every_path(service):
     assert service.get("/api/files", params={"prefix": name}).json()["files"] == []
 
 
+@pytest.mark.core
 def test_deleted_bytes_leave_the_store(service):
     content = unique("wiped").encode() * 1000
     file = service.create(content)
@@ -181,6 +184,7 @@ def test_deleted_bytes_leave_the_store(service):
     wait_for(lambda: name not in service.objects(), "bytes removed", 10)
 
 
+@pytest.mark.core
 def test_batch_delete_judges_each_by_itself(service):
     files = [service.create() for _ in range(3)]
     gone = service.create()

@@ -5,8 +5,6 @@ import pytest
 from problems import check_problem
 from samples import GIF, PNG, TEXT, unique
 
-pytestmark = pytest.mark.core
-
 NAMES = ["b", "a", "Z", "é", "aa", "z", "日", "a b", "B", "10", "9", "~"]
 
 
@@ -66,6 +64,7 @@ def test_default_page(token_service, owner):
     assert page["nextCursor"] is None and len(page["files"]) == 25
 
 
+@pytest.mark.core
 def test_listed_files_are_whole_file_objects(token_service, owner):
     for file in token_service.get("/api/files", token=owner, params={"limit": 5}).json()["files"]:
         assert token_service.get(file["links"]["self"], token=owner).json() == file
@@ -85,6 +84,7 @@ def test_offset_page_can_be_followed_by_its_cursor(token_service, owner):
     assert first["files"] + second["files"] == both["files"]
 
 
+@pytest.mark.core
 def test_cursor_is_stable_while_files_come_and_go(token_service):
     token = token_service.token(unique("moving"))
     ids = [token_service.create(b"x", f"n{number}", token=token)["id"] for number in range(10)]
@@ -130,6 +130,7 @@ def test_mime_filter(token_service):
         assert {file["mimeType"] for file in page["files"]} <= {mime}
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("mode", ["offset", "cursor"])
 def test_filters_together_with_paging(token_service, mode):
     token = token_service.token(unique("filters"))
@@ -158,6 +159,7 @@ def test_owner_filter_is_for_admins(token_service):
     check_problem(foreign, 403, "forbidden")
 
 
+@pytest.mark.core
 def test_total_follows_uploads_and_deletes(token_service):
     token = token_service.token(unique("totals"))
 
@@ -174,6 +176,7 @@ def test_total_follows_uploads_and_deletes(token_service):
     assert total() == total(prefix="t") == 0
 
 
+@pytest.mark.core
 def test_public_files_never_appear_in_others_lists(token_service):
     name = unique("public")
     file = token_service.create(

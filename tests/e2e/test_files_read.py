@@ -10,8 +10,6 @@ import pytest
 from problems import check_problem
 from samples import GIF, HTML, PDF, PNG, SVG, TEXT, UNKNOWN_ID, random_bytes, sha256
 
-pytestmark = pytest.mark.core
-
 CONTENT = random_bytes(100_000, seed=1)
 
 
@@ -41,6 +39,7 @@ def check_file_headers(response, name, size, content):
     assert "X-Sendfile" not in headers
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("suffix", ["", "/download", "?inline=1"])
 def test_whole_file(service, stored, suffix):
     response = service.get(stored + suffix)
@@ -50,6 +49,7 @@ def test_whole_file(service, stored, suffix):
     assert response.headers["Content-Type"] == "application/octet-stream"
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("suffix", ["", "/download", "?inline=1"])
 def test_head_equals_get_without_the_body(service, stored, suffix):
     got, head = service.get(stored + suffix), service.head(stored + suffix)
@@ -79,6 +79,7 @@ def test_one_range(service, stored, value, first, last, suffix):
     assert response.headers["ETag"] == f'"{sha256(CONTENT)}"'
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("value", ["bytes=100000-", "bytes=100000-100001", "bytes=-0",
                                    "bytes=99999999999999999999-"])
 def test_unsatisfiable_range(service, stored, value):
@@ -99,6 +100,7 @@ def test_range_on_head_is_ignored_or_answered_without_body(service, stored):
     assert response.status_code in (200, 206) and response.content == b""
 
 
+@pytest.mark.core
 def test_if_range(service, stored):
     tag = f'"{sha256(CONTENT)}"'
     part = {"Range": "bytes=1-2"}
@@ -223,6 +225,7 @@ def test_meta(service, stored):
     assert head.headers["Content-Length"] == response.headers["Content-Length"]
 
 
+@pytest.mark.core
 def test_unknown_file(service):
     for suffix in ("", "/meta", "/download"):
         problem = check_problem(service.get(f"/api/files/{UNKNOWN_ID}{suffix}"), 404, "not_found")
@@ -230,6 +233,7 @@ def test_unknown_file(service):
         assert service.head(f"/api/files/{UNKNOWN_ID}{suffix}").status_code == 404
 
 
+@pytest.mark.core
 def test_large_file_by_ranges_joins_to_the_whole(service):
     content = random_bytes(5_000_003)
     path = f"/api/files/{service.create(content, 'big.bin')['id']}"

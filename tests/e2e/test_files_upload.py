@@ -16,8 +16,6 @@ from samples import (
 )
 from service import wait_for
 
-pytestmark = pytest.mark.core
-
 MEMBERS = {
     "id", "originalName", "mimeType", "size", "sha256", "bucket", "key", "owner", "visibility",
     "metadata", "status", "createdAt", "updatedAt", "expiresAt", "links",
@@ -55,6 +53,7 @@ def check_file(found, name, content, owner="local"):
     assert download == f"/api/files/{found['id']}"
 
 
+@pytest.mark.core
 def test_multipart_upload_answers_with_the_file_object(service):
     name = unique() + ".txt"
     response = service.upload(TEXT, name, mime="text/plain")
@@ -72,6 +71,7 @@ def test_multipart_upload_answers_with_the_file_object(service):
     assert service.get(found["links"]["download"]).content == TEXT
 
 
+@pytest.mark.core
 def test_all_text_parts(service):
     metadata = {"project": "x", "schön": "日本 \"quoted\" \\ \n"}
     found = service.create(
@@ -133,6 +133,7 @@ def test_metadata_of_exactly_4_kib(service):
     check_problem(service.upload(TEXT, "a.txt", metadata=over), 400)
 
 
+@pytest.mark.core
 def test_put_upload(service):
     name = unique() + ".pdf"
     response = service.put(
@@ -199,6 +200,7 @@ def test_body_of_unknown_length_is_411_and_names_the_pipe_route(service, method,
         assert connection.read(method).status in (411, 201 if method == "PUT" else 400)
 
 
+@pytest.mark.core
 def test_pipe_takes_a_body_of_unknown_length(service):
     content = random_bytes(3 * MIB + 7)
 
@@ -260,6 +262,7 @@ def test_put_with_right_digest(service, header):
     assert response.status_code == 201
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("header", "value"),
     [
@@ -282,6 +285,7 @@ def test_right_content_md5(service):
     assert response.status_code == 201
 
 
+@pytest.mark.core
 def test_empty_file_by_both_ways(service):
     for response in (service.upload(b"", "empty"), service.put("/api/files/upload/empty", data=b"",
                                                                headers={"Content-Length": "0"})):
@@ -290,6 +294,7 @@ def test_empty_file_by_both_ways(service):
         assert service.get(f"/api/files/{response.json()['id']}").content == b""
 
 
+@pytest.mark.core
 def test_same_content_twice_is_two_files(service):
     first, second = service.create(TEXT, "a"), service.create(TEXT, "a")
     assert first["id"] != second["id"] and first["key"] != second["key"]
@@ -311,6 +316,7 @@ def test_declared_type_is_kept_only_when_the_bytes_agree(service):
     assert lie["mimeType"] == "application/octet-stream"
 
 
+@pytest.mark.core
 def test_expired_file_is_gone_everywhere(service):
     name = unique()
     found = service.create(TEXT, name, expiresIn="1", visibility="public")

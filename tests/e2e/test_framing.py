@@ -11,6 +11,8 @@ from rawhttp import RawConnection, exchange, raw_request
 from samples import random_bytes, sha256, unique
 from service import wait_for
 
+pytestmark = pytest.mark.local("about what lighttpd and the programs take for a request")
+
 
 def request_in_pieces(service, *pieces, method="GET"):
     return exchange(service, b"", method, pieces=pieces)
@@ -128,6 +130,7 @@ def test_row_38_gzip_chunked(service):
 
 # ---- row 39 ----
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("route", ["upload", "pipe"])
 def test_row_39_body_ends_early(service, route):
     before = service.state()
@@ -184,6 +187,7 @@ def test_row_40_multipart_cut_by_its_length(service):
 
 # ---- row 41 ----
 
+@pytest.mark.smoke
 def test_row_41_chunked_by_the_pipe_route(service):
     content = random_bytes(300_000, seed=41)
     sizes = [1, 7, 4096, 100_000, len(content)]
@@ -214,6 +218,7 @@ def test_row_41_chunked_by_the_streaming_route(service):
 
 # ---- row 42 ----
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("way", ["put", "form", "pipe"])
 @pytest.mark.parametrize("end", ["reset", "close", "half_close"])
 def test_row_42_client_goes_away_mid_upload(service, way, end):

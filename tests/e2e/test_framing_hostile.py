@@ -14,6 +14,8 @@ from rawhttp import RawConnection, exchange, raw_request
 from samples import random_bytes, unique
 from service import proc_stat, wait_for
 
+pytestmark = pytest.mark.local("about what lighttpd and the programs take for a request")
+
 
 # ---- row 53 ----
 
@@ -57,6 +59,7 @@ def send_slowly(connection, seconds):
     return False
 
 
+@pytest.mark.smoke
 def test_row_53_slow_body(impatient):
     """Slower than the minimum rate, though never silent."""
     before = impatient.state()
@@ -82,6 +85,7 @@ def test_row_53_silent_body_of_the_pipe_route(impatient):
     prober.verify()
 
 
+@pytest.mark.smoke
 def test_row_53_slow_reader(impatient):
     content = random_bytes(20_000_000, seed=54)
     made = impatient.create(content)

@@ -8,6 +8,8 @@ from framing import check_raw_problem
 from rawhttp import RawConnection, exchange, raw_request
 from samples import random_bytes, unique
 
+pytestmark = pytest.mark.local("about what lighttpd and the programs take for a request")
+
 # ---- row 48 ----
 
 ROUTES = {
@@ -109,6 +111,7 @@ def test_row_49_method_parameter_is_ignored(service):
 VOLATILE = {"date", "x-request-id", "traceparent", "connection", "server"}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("path, status", [
     ("/api/files/{id}", 200), ("/api/files/{id}/download", 200), ("/api/files/{id}/meta", 200),
     ("/api/files/{id}?inline=1", 200), ("/api/files?limit=1&prefix={name}", 200), ("/live", 200),

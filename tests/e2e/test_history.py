@@ -14,6 +14,8 @@ import pytest
 from backends import named, sizes
 from history import Load
 
+pytestmark = pytest.mark.thorough("about the checker that tests use")
+
 
 class Toy:
     """Enough of the API for the load, in memory, with one fault built in."""

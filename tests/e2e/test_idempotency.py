@@ -7,8 +7,6 @@ from problems import check_problem
 from rawhttp import exchange, raw_request
 from samples import TEXT, sha256_digest, unique
 
-pytestmark = pytest.mark.core
-
 REPLAYED = "Idempotency-Replayed"
 
 
@@ -29,6 +27,7 @@ def same_answer(first, second):
         assert second.headers.get(header) == first.headers.get(header), header
 
 
+@pytest.mark.core
 def test_multipart_retry_with_another_boundary(service):
     name, headers = unique(), key()
     parts = [text_part("metadata", '{"a":"b"}'), file_part(TEXT, name)]
@@ -42,6 +41,7 @@ def test_multipart_retry_with_another_boundary(service):
     assert count(service, name) == 1
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("route", ["upload", "pipe"])
 def test_put_retry(service, route):
     name, headers = unique(), key()
@@ -70,6 +70,7 @@ def test_the_same_key_with_another_request_is_422(service):
     assert count(service, name) == 1
 
 
+@pytest.mark.core
 def test_patch_retry_gives_the_first_answer_and_changes_nothing(service):
     path = f"/api/files/{service.create()['id']}"
     headers = key()
@@ -98,6 +99,7 @@ def test_patch_retry_with_its_old_precondition(service):
     same_answer(first, service.patch(path, json={"originalName": "one"}, headers=headers))
 
 
+@pytest.mark.core
 def test_batch_delete_retry(service):
     ids = [service.create()["id"] for _ in range(2)]
     headers = key()

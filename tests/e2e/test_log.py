@@ -10,9 +10,14 @@ import threading
 import time
 from collections import Counter
 
+import pytest
+
+import backends
 from problems import TIME
 from samples import TEXT, UNKNOWN_ID, unique
 from service import wait_for
+
+pytestmark = pytest.mark.local("about log lines, whatever the stores")
 
 FIRST = [
     "@timestamp", "log.level", "message", "ecs.version", "service.name",
@@ -30,6 +35,7 @@ def lines_of(service, answer):
     return [line for line in service.log_lines() if line.get("trace.id") == trace]
 
 
+@pytest.mark.smoke
 def test_one_line_for_each_answer(token_service):
     owner = unique("logged")
     token = token_service.token(owner)
@@ -258,7 +264,7 @@ def test_rotation_of_a_service_that_nohup_started(start_service):
 def test_a_rotation_ends_no_program_that_is_just_started(start_service):
     service = start_service()
     service.expect_5xx = True  # programs are killed
-    for _ in range(12):
+    for _ in range(backends.rounds(4, 12)):
         for program in ("files_list", "files_get", "files_update"):
             for pid in service.pids(program):
                 os.kill(pid, signal.SIGKILL)

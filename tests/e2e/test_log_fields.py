@@ -6,9 +6,13 @@ import os
 import random
 from collections import Counter
 
+import pytest
+
 from rawhttp import RawConnection, raw_request
 from samples import UNKNOWN_ID, unique
 from service import wait_for
+
+pytestmark = pytest.mark.local("about log lines, whatever the stores")
 
 REQUESTS = 1500
 LINE_MAX = 8192

@@ -230,6 +230,7 @@ def test_there_and_back(original, copy_of, target, ended):
     check_same(empty.start(), original)
 
 
+@pytest.mark.thorough("the contract suite has MinIO, too")
 @pytest.mark.parametrize("driver", ["s3", "libs3"])
 def test_minio_takes_it_too(original, copy_of, minio, ferretdb, dropped, ended, driver):
     stores = Stores(BucketObjects(store=minio), Database(ferretdb.uri))
@@ -453,6 +454,7 @@ def test_secrets_are_never_shown(copy_of, target):
 
 # ---- memory, and what is shown ----
 
+@pytest.mark.thorough("copies 240 MiB to a store")
 def test_memory_does_not_grow_with_files(copy_of, target):
     source = copy_of(target)
     source.start()

@@ -13,8 +13,6 @@ from problems import check_problem
 from samples import MAX_FILE_SIZE, random_bytes, sha256, unique
 from service import running
 
-pytestmark = pytest.mark.core
-
 LIMIT = 100_000
 
 SIZES = st.one_of(
@@ -59,6 +57,7 @@ def upload(service, way, content, name="p.bin"):
 WAYS = st.sampled_from(["multipart", "upload", "pipe"])
 
 
+@pytest.mark.core
 @given(content=CONTENTS, way=WAYS)
 def test_random_bytes_survive_the_round_trip(service, content, way):
     response = upload(service, way, content)
@@ -72,6 +71,7 @@ def test_random_bytes_survive_the_round_trip(service, content, way):
     assert service.delete(f"/api/files/{file['id']}").status_code == 200
 
 
+@pytest.mark.core
 @given(content=st.binary(min_size=1, max_size=5000), data=st.data())
 def test_every_range_is_the_slice_of_the_whole(service, content, data):
     path = f"/api/files/{service.create(content)['id']}"
@@ -121,6 +121,7 @@ def test_up_to_the_limit_is_accepted(small_service, under, way):
     assert response.json()["sha256"] == sha256(content)
 
 
+@pytest.mark.core
 def test_the_real_limit(service):
     before = service.state()
     for way in ("multipart", "upload"):

@@ -408,6 +408,7 @@ def has_settled(added):
     return good or rounds >= ROUNDS_AT_MOST
 
 
+@pytest.mark.thorough("compares times of requests")
 @pytest.mark.parametrize("fault", ["dead", "silent", "slow", "full"])
 def test_f25_the_tracker_adds_nothing_to_p99(start_service, project, proxy, fault):
     """Requests that fail and requests that don't, in turns at a service that reports and one that

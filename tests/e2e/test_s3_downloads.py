@@ -18,7 +18,7 @@ from samples import MAX_FILE_SIZE, MIB, PDF, PNG, TEXT, random_bytes, sha256, un
 from service import Service, wait_for
 
 STREAMED = ("s3+mongodb", "minio+mongodb", "s3+sqlite", "libs3+sqlite")
-streamed = [pytest.mark.backends(*STREAMED), pytest.mark.core]
+streamed = [pytest.mark.backends(*STREAMED)]
 redirected = pytest.mark.backends("s3+mongodb", "minio+mongodb", "s3+sqlite")
 pytestmark = []
 
@@ -104,6 +104,7 @@ class TestSameAsAFolder:
             for method in ("GET", "HEAD"):
                 compare(pair, method, twins[size], headers=headers)
 
+    @pytest.mark.core
     def test_whole(self, pair, twins, size):
         for tail in ("", "/download", "?inline=1"):
             for method in ("GET", "HEAD"):
@@ -154,6 +155,7 @@ class TestLarge:
     def test_whole(self, large):
         assert hash_of(large) == (large.made["sha256"], MAX_FILE_SIZE)
 
+    @pytest.mark.core
     def test_many_at_once_in_constant_memory(self, large):
         hash_of(large)
         before = pss(large, "files_get")
@@ -232,6 +234,7 @@ def location(service, made, **options):
 
 @redirected
 class TestRedirect:
+    @pytest.mark.core
     def test_anybody_may_follow_for_a_minute(self, redirecting):
         content = random_bytes(6 * MIB, seed=302)
         name = "für \"uns\"; a.bin"
@@ -270,6 +273,7 @@ class TestRedirect:
         redirecting.delete(path, token=redirecting.owner)
         check_problem(redirecting.get(path, token=redirecting.owner, allow_redirects=False), 404)
 
+    @pytest.mark.core
     def test_conditions_and_ranges_are_still_ours(self, redirecting):
         made = redirecting.create(TEXT, token=redirecting.owner)
         path, tag = f"/api/files/{made['id']}", f'"{made["sha256"]}"'

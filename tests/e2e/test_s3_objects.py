@@ -10,7 +10,7 @@ from rawhttp import RawConnection, raw_request
 from samples import GIF, MIB, PNG, TEXT, random_bytes, sha256, unique
 from service import wait_for
 
-pytestmark = [pytest.mark.backends("s3+mongodb", "minio+mongodb", "s3+sqlite"), pytest.mark.core]
+pytestmark = pytest.mark.backends("s3+mongodb", "minio+mongodb", "s3+sqlite")
 
 PART = 8 * MIB
 
@@ -43,6 +43,7 @@ def told_sha256(service, made):
     return {tag["Key"]: tag["Value"] for tag in tags}.get("sha256")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("size", [0, 1, 300_000, PART, PART + 1, 20_345_678])
 def test_an_object_is_its_file(service, size):
     content = random_bytes(size, seed=size)
@@ -63,6 +64,7 @@ def test_the_type_is_what_the_file_says(service, content, mime):
     assert head_of(service, made)["ContentType"] == made["mimeType"]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("way", ["upload", "pipe"])
 def test_each_way_to_upload_makes_one_object(service, way):
     content = random_bytes(PART + 100, seed=3)
@@ -101,6 +103,7 @@ def test_parts_of_another_size(start_service):
     assert service.get(f"/api/files/{made['id']}").content == content
 
 
+@pytest.mark.core
 def test_what_is_refused_leaves_no_upload(start_service):
     """Bodies of several parts that are refused at their end, or break off."""
     service = start_service(MAX_FILE_SIZE=12 * MIB)

@@ -16,6 +16,8 @@ import pytest
 import servers
 import sigv4
 
+pytestmark = pytest.mark.thorough("about the servers that tests use")
+
 SERVE = servers.REPOSITORY / "tests" / "servers" / "serve"
 GIVEN = ("S3_TEST_ENDPOINT", "S3_TEST_ACCESS_KEY", "S3_TEST_SECRET_KEY", "S3_TEST_REGION",
          "MONGODB_TEST_URI")

@@ -11,8 +11,7 @@ from faultproxy import FaultProxy
 from samples import MIB, random_bytes
 from service import read_proc, wait_for
 
-pytestmark = [pytest.mark.backends("s3+mongodb", "s3+sqlite", "minio+mongodb", "libs3+sqlite"),
-              pytest.mark.core]
+pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite", "minio+mongodb", "libs3+sqlite")
 
 NAMES = ("S3_ACCESS_KEY", "S3_SECRET_KEY")
 PATHS = ("/live", "/ready", "/health", "/metrics", "/api/metrics", "/api/files", "/nowhere")
@@ -50,6 +49,7 @@ def check_nothing_told(service, secrets):
     assert not log_faults(service.log_file, secrets)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("way", ["environment", "files"])
 def test_secrets_are_told_nowhere(start_service, tmp_path, way):
     stores = backends.current().open(None)

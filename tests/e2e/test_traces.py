@@ -19,6 +19,8 @@ from servers import MinIO, SeaweedFS
 from service import running, wait_for
 from test_report import lose_bytes, threads
 
+pytestmark = pytest.mark.local("about spans, whatever the stores")
+
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 PROGRAMS = {  # program: (method, path, route, status) of a request that it answers
     "files_upload": ("PUT", "/api/files/upload/a-name", "/api/files/upload/:name", 201),
@@ -219,6 +221,7 @@ def test_a_wrong_endpoint_is_refused(service, endpoint):
 
 # ---- the store is told the trace ----
 
+@pytest.mark.smoke
 @pytest.mark.local("about a store of its own")
 @pytest.mark.parametrize("kind", [SeaweedFS, MinIO])
 def test_the_store_is_told(start_service, collector, kind):
@@ -303,6 +306,7 @@ def pair(collector):
     assert time.monotonic() - began < 20, "the stop waited for the collector"
 
 
+@pytest.mark.thorough("compares times of requests")
 @pytest.mark.parametrize("fault", ["dead", "full", "slow", "silent"])
 def test_f25_no_request_waits_for_the_collector(pair, fault):
     """Requests take as long as without a collector; the exact figure is the benchmark's."""

@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TEMP_DIRS_MAX 1024
@@ -95,7 +97,39 @@ const char *check_temp_dir(void)
     return path;
 }
 
-static bool is_wanted(const char *suite, int argc, char **argv)
+/* ---- running ---- */
+
+#define SLOW_MS 500 /* tests that take longer are listed */
+
+static struct check_test *current_test(void)
+{
+    const char *suite = CU_get_current_suite()->pName;
+    const char *name = CU_get_current_test()->pName;
+    struct check_test *test = first_test;
+    while (test && (strcmp(test->suite, suite) != 0 || strcmp(test->name, name) != 0))
+        test = test->next;
+    return test;
+}
+
+static int64_t steady_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* CUnit's function of every test: runs the one that is due and keeps its time and its failures. */
+static void run_current(void)
+{
+    struct check_test *test = current_test();
+    unsigned failures = CU_get_number_of_failures();
+    int64_t started_ms = steady_ms();
+    test->run();
+    test->milliseconds = steady_ms() - started_ms;
+    test->failed = CU_get_number_of_failures() > failures;
+}
+
+static bool is_named(const char *suite, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], suite) == 0)
@@ -103,28 +137,71 @@ static bool is_wanted(const char *suite, int argc, char **argv)
     return argc == 1;
 }
 
-int main(int argc, char **argv)
+/* CHECK_SHARD=I/N runs every Nth test, from the Ith on: several processes share a run. */
+static bool is_in_shard(unsigned index)
 {
-    CU_initialize_registry();
+    const char *shard = getenv("CHECK_SHARD");
+    unsigned number = 1;
+    unsigned count = 1;
+    if (shard && (sscanf(shard, "%u/%u", &number, &count) != 2 || number < 1 || number > count))
+        abort();
+    return index % count == number - 1;
+}
+
+static bool add_tests(int argc, char **argv)
+{
     CU_pSuite suite = NULL;
     const char *suite_name = "";
+    unsigned index = 0;
     for (struct check_test *test = first_test; test; test = test->next) {
-        if (!is_wanted(test->suite, argc, argv))
+        if (!is_named(test->suite, argc, argv) || !is_in_shard(index++))
             continue;
         if (strcmp(suite_name, test->suite) != 0)
             suite = CU_add_suite(test->suite, NULL, NULL);
         suite_name = test->suite;
-        if (!CU_add_test(suite, test->name, test->run)) {
+        if (!CU_add_test(suite, test->name, run_current)) {
             fprintf(stderr, "cannot add test %s.%s\n", test->suite, test->name);
-            return 2;
+            return false;
         }
     }
+    return true;
+}
+
+static void print_slow_tests(void)
+{
+    for (const struct check_test *test = first_test; test; test = test->next)
+        if (test->milliseconds >= SLOW_MS)
+            printf("slow: %.2f s %s.%s\n", (double)test->milliseconds / 1000, test->suite,
+                   test->name);
+}
+
+static void print_failed_suites(const char *program)
+{
+    const char *last = "";
+    printf("run again: make %s T=\"", strstr(program, "contract") ? "contract" : "unit");
+    for (const struct check_test *test = first_test; test; test = test->next) {
+        if (!test->failed || strcmp(last, test->suite) == 0)
+            continue;
+        printf("%s%s", *last ? " " : "", test->suite);
+        last = test->suite;
+    }
+    printf("\"\n");
+}
+
+int main(int argc, char **argv)
+{
+    CU_initialize_registry();
+    if (!add_tests(argc, argv))
+        return 2;
     CU_basic_set_mode(CU_BRM_NORMAL);
     CU_basic_run_tests();
     unsigned failures = CU_get_number_of_failures();
     unsigned tests = CU_get_number_of_tests_run();
     CU_cleanup_registry();
+    print_slow_tests();
+    if (failures)
+        print_failed_suites(argv[0]);
     if (tests == 0)
-        fprintf(stderr, "no test was run\n");
+        fprintf(stderr, "no such suite; `grep -ho '^TEST([a-z0-9_]*' tests/*/*.c` lists them\n");
     return failures || tests == 0 ? 1 : 0;
 }

@@ -22,6 +22,8 @@ struct check_test {
     const char *name;
     void (*run)(void);
     struct check_test *next;
+    int64_t milliseconds; /* it took */
+    bool failed;
 };
 
 void check_register(struct check_test *test);
@@ -31,7 +33,7 @@ void check_register(struct check_test *test);
     __attribute__((constructor)) static void register_##suite_name##_##test_name(void)             \
     {                                                                                              \
         static struct check_test test = {#suite_name, #test_name, test_##suite_name##_##test_name, \
-                                         NULL};                                                    \
+                                         NULL,        0,          false};                          \
         check_register(&test);                                                                     \
     }                                                                                              \
     static void test_##suite_name##_##test_name(void)
