@@ -30,8 +30,13 @@ TOOLS = ("curl", "sha256sum", "lighttpd", "chromium", "chromedriver",
 BY_THEMSELVES = ("test_faultproxy", "test_gateway_", "test_history", "test_migrate",
                  "test_provisioning", "test_readme", "test_servers", "test_sigv4")
 
-# Seconds in all, from the longest: build/test/*.xml of a run tells.
-LONGEST = ()
+# The files that take longest, from the longest; `make test` prints the slowest tests.
+LONGEST = ("test_fault_crash", "test_fault_database", "test_fault_store_answers", "test_fault_store",
+           "test_elasticsearch", "test_migrate", "test_fault_gateway", "test_gateway_nodes",
+           "test_metrics_live", "test_access_log", "test_fault_disk", "test_log", "test_traces",
+           "test_concurrency", "test_report", "test_gateway_set", "test_report_crash",
+           "test_fault_limits", "test_s3_downloads", "test_s3_objects", "test_fault_config",
+           "test_fault_stop", "test_one_id", "test_abuse_multipart", "test_admin")
 
 servers_started = pytest.StashKey[list]()
 left_out = Counter()  # reason: how many tests
