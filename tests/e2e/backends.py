@@ -23,8 +23,8 @@ from pathlib import Path
 import servers
 
 # Many services at once share two cores and one FerretDB, which does one write at a time.
-PATIENT = {"MONGODB_POOL_SIZE": "8", "MONGODB_TIMEOUT_MS": "10000",
-           "MONGODB_DEADLINE_SECONDS": "20"}
+PATIENT = {"MONGODB_POOL_SIZE": "8", "MONGODB_TIMEOUT_MS": "20000",
+           "MONGODB_DEADLINE_SECONDS": "40"}
 
 _numbers = itertools.count(1)
 

@@ -13,7 +13,7 @@ from samples import MIB, unique
 from service import open_service, wait_for
 
 QUICK = 2         # seconds, until a store that refuses is told
-NOISE = 1.5       # seconds, of a busy machine
+NOISE = 6         # seconds, of a busy machine
 STALL = 2
 DEADLINE = 4
 SMALL, LARGE = 20_000, 12 * MIB  # one PUT; three parts

@@ -31,6 +31,9 @@ BASE_ENV = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "ASAN_OPTIONS", "UBSAN_O
 CRASH = re.compile(r"child signalled: (?!(?:9|15)\b)\d+")
 SANITIZER = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:")
 MAX_IDLE = 5  # seconds
+# Seconds: nobody waits for others. On an idle machine it is milliseconds; whoever is held up by a slow
+# client, a silent store or a tracker waits for longer than this.
+PROMPT = 5
 CLIENTS_5XX = (501, 505)  # an unknown method, another HTTP version
 
 

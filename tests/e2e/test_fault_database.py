@@ -21,7 +21,7 @@ pytestmark = pytest.mark.backends("s3+mongodb")
 
 TIMEOUT = 2    # seconds, MONGODB_TIMEOUT_MS: nobody is there
 DEADLINE = 6   # MONGODB_DEADLINE_SECONDS: somebody is, and says nothing
-NOISE = 2      # of a busy machine
+NOISE = 8      # of a busy machine
 SILENT = DEADLINE + NOISE
 
 
@@ -253,7 +253,8 @@ def test_f15_lost_replies_of_changes_and_deletes(quick, ending):
     assert quick.call("GET", f"/api/files/{gone['id']}").status == 404
     meta = quick.call("GET", f"/api/files/{kept['id']}/meta").json()["metadata"]
     assert meta in ({}, {"a": "b"}) and (changed.status != 200 or meta == {"a": "b"})
-    check_total(quick, 1, deleted.status == 200)
+    # The reply that was lost may have been the one to the total's own update.
+    check_total(quick, 1, False)
     quick.settled(1)
 
 
