@@ -64,7 +64,7 @@ MUTANTS = (
     # access
     Mutant("owner_not_checked", "missing owner check", "access/principal.c",
            "strcmp(file->owner, principal->owner) == 0);", "file->owner[0] != '\\0');",
-           "e2e", "tests/e2e/test_access_table.py"),
+           "e2e", "tests/e2e/test_access_table.py::test_another_owners_file_looks_like_none"),
     Mutant("revoked_token_works", "missing check", "access/access_token.c",
            "return same && !expired && token->revoked_ms == 0;", "return same && !expired;",
            "unit", "access_token"),
@@ -74,11 +74,11 @@ MUTANTS = (
     Mutant("key_of_another_request", "missing check", "access/idempotency.c",
            "if (strcmp(idempotency->record.fingerprint, fingerprint) == 0)",
            "if (strncmp(idempotency->record.fingerprint, fingerprint, 0) == 0)",
-           "e2e", "tests/e2e/test_idempotency.py"),
+           "e2e", "tests/e2e/test_idempotency.py::test_the_same_key_with_another_request_is_422"),
     # files
     Mutant("digest_not_compared", "missing check", "files/files_create.c",
            "        code = asserted_digests_check(&request->asserted, upload->sha256, upload->md5, err);\n",
-           "        code = ERR_OK;\n", "e2e", "tests/e2e/test_files_upload.py"),
+           "        code = ERR_OK;\n", "e2e", "tests/e2e/test_files_upload.py::test_wrong_digest_is_422_and_nothing_stored"),
     Mutant("row_before_bytes", "order of writes", "files/files_create.c",
            """        code = storage_put_commit(creation.put, creation.upload.sha256, creation.file.tag, err);
     if (code == ERR_OK)
@@ -87,7 +87,7 @@ MUTANTS = (
            """        code = record_file(&creation, err);
     if (code == ERR_OK)
         code = storage_put_commit(creation.put, creation.upload.sha256, creation.file.tag, err);
-""", "e2e", "tests/e2e/test_fault_crash.py"),
+""", "e2e", "tests/e2e/test_fault_crash.py::test_f1_upload_killed_at tests/e2e/test_fault_crash.py::test_f2_delete_killed_at"),
     Mutant("bytes_before_mark", "order of writes", "files/files_remove.c",
            """        code = mark(files, &file, expected_version, err);
     if (code != ERR_OK)
@@ -99,7 +99,7 @@ MUTANTS = (
         code = mark(files, &file, expected_version, err);
     if (code != ERR_OK)
         return code;
-""", "e2e", "tests/e2e/test_fault_crash.py"),
+""", "e2e", "tests/e2e/test_fault_crash.py::test_f1_upload_killed_at tests/e2e/test_fault_crash.py::test_f2_delete_killed_at"),
     Mutant("file_larger_than_maximum", "off by one", "files/upload_sink.c",
            "sink->options->max_size - result->size)", "sink->options->max_size - result->size + 1)",
            "unit", "upload_sink"),

@@ -15,6 +15,8 @@ TEST(address, list_holds)
         {"block above", "10.0.0.0/8", "11.0.0.0", false},
         {"odd prefix in", "172.16.0.0/12", "172.31.255.255", true},
         {"odd prefix out", "172.16.0.0/12", "172.32.0.0", false},
+        {"one bit of a byte in", "10.128.0.0/9", "10.200.0.1", true},
+        {"one bit of a byte out", "10.128.0.0/9", "10.127.0.1", false},
         {"host bits do not count", "10.9.9.9/8", "10.1.1.1", true},
         {"/32", "10.1.2.3/32", "10.1.2.3", true},
         {"/31", "10.1.2.2/31", "10.1.2.3", true},
