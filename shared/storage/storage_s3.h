@@ -113,7 +113,7 @@ enum err_code s3_call_md5(struct s3_call *call, char target[S3_MD5_SIZE], struct
 /* Sends it and reads the whole answer. Any status is ERR_OK: s3_check judges it. */
 enum err_code s3_send(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
                       struct err *err) ERR_MUST_CHECK;
-/* s3_send, and ERR_OK only for 2xx. */
+/* s3_send and s3_check. */
 enum err_code s3_run(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
                      struct err *err) ERR_MUST_CHECK;
 /* Sends it and waits for the head. Caller ends it with http_stream_close. */
@@ -124,12 +124,15 @@ enum err_code s3_stream(struct storage_s3 *s3, const struct s3_call *call, struc
 
 #define S3_CODE_BYTES 64
 
-/* ERR_OK for 2xx; else what the answer means, with its status and the store's own code. */
+/* ERR_OK for 2xx without an error in the body; else what the answer means, with its status and the
+ * store's own code. */
 enum err_code s3_check(const struct s3_call *call, const struct http_reply *reply, struct err *err)
     ERR_MUST_CHECK;
 /* The same for an answer that is known to be a failure, whatever its status says. */
 enum err_code s3_failure(const struct s3_call *call, const struct http_reply *reply,
                          struct err *err) ERR_MUST_CHECK;
+/* Whether a 2xx answer holds an error that another attempt may overcome. */
+bool s3_hides_failure(const struct http_reply *reply);
 /* What the connection's failure means to storage; passes ERR_OK on. */
 enum err_code s3_sent(const struct s3_call *call, enum err_code code, struct err *err)
     ERR_MUST_CHECK;

@@ -123,6 +123,7 @@ static enum err_code prepare(const struct storage_s3 *s3, const struct s3_call *
         .attempts =
             call->attempts > 0 && call->attempts < s3->attempts ? call->attempts : s3->attempts,
         .max_body = call->max_body > 0 ? call->max_body : S3_REPLY_BYTES,
+        .hides_failure = s3_hides_failure,
     };
     return code;
 }

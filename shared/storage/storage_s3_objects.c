@@ -142,7 +142,6 @@ static enum err_code send_copy(struct storage_s3 *s3, const struct storage_wante
     if (from->tag && *from->tag)
         s3_call_header(&call, "x-amz-copy-source-if-match", from->tag);
     enum err_code code = s3_run(s3, &call, &reply, err);
-    /* The head of a long copy is sent before its outcome is known. */
     if (code == ERR_OK &&
         s3_xml_value(buf_str(&reply.body), "CopyObjectResult/ETag", &tag, err) != ERR_OK)
         code = s3_failure(&call, &reply, err);

@@ -328,7 +328,7 @@ static enum err_code put_single(struct s3_put *put, const unsigned char sha256[3
     return code;
 }
 
-/* The head may be 200 before the outcome is known: only the document tells. */
+/* Only the document says that it is done. */
 static enum err_code read_complete_reply(const struct s3_call *call, const struct http_reply *reply,
                                          char ret_tag[STORAGE_TAG_SIZE], struct err *err)
 {
