@@ -128,8 +128,8 @@ static enum err_code prepare(const struct storage_s3 *s3, const struct s3_call *
     return code;
 }
 
-enum err_code s3_send(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
-                      struct err *err)
+enum err_code s3_send_as_is(struct storage_s3 *s3, const struct s3_call *call,
+                            struct http_reply *reply, struct err *err)
 {
     struct prepared prepared;
     enum err_code code = prepare(s3, call, &prepared, err);

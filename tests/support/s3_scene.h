@@ -22,7 +22,7 @@
 struct scripted {
     const char *request; /* the head holds it */
     const char *answer;
-    const char *without; /* the head does not hold it; NULL: anything */
+    const char *without; /* neither head nor body hold it; NULL: anything */
 };
 
 struct script {

@@ -8,6 +8,8 @@ TEST(storage_s3_answers, a_store_without_conditional_writes_is_asked_first)
 {
     static const struct scripted steps[] = {
         {PUT, "HTTP/1.1 501 Not Implemented\r\n" EMPTY, NULL},
+        /* The checksum is not why. */
+        {PUT, "HTTP/1.1 501 Not Implemented\r\n" EMPTY, "x-amz-checksum"},
         {HEAD, NOT_FOUND, NULL},
         {HEAD_BUCKET, OK EMPTY, NULL},
         {PUT, OK ETAG EMPTY, "if-none-match"},
@@ -173,8 +175,21 @@ TEST(storage_s3_answers, a_head_that_is_not_what_was_wanted_is_refused)
         {"other tag", 10, 0, -1,
          OK "ETag: \"f\"\r\n" MODIFIED "Content-Length: 10\r\n\r\n0123456789", ERR_STORAGE},
         {"no tag", 10, 0, -1, OK MODIFIED "Content-Length: 10\r\n\r\n0123456789", ERR_STORAGE},
-        {"no length", 10, 0, -1, OK ETAG MODIFIED "Connection: close\r\n\r\n0123456789",
+        {"no length", 10, 0, -1, OK ETAG MODIFIED "Connection: close\r\n\r\n0123456789", ERR_OK},
+        {"no length, chunks", 10, 0, -1,
+         OK ETAG MODIFIED "Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n", ERR_OK},
+        {"no length, too much", 10, 0, -1,
+         OK ETAG MODIFIED "Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n",
          ERR_STORAGE},
+        {"no length, too little", 10, 0, -1,
+         OK ETAG MODIFIED "Transfer-Encoding: chunked\r\n\r\n9\r\n012345678\r\n0\r\n\r\n",
+         ERR_STORAGE_UNAVAILABLE},
+        {"no length and no size is known", -1, 0, -1,
+         OK ETAG MODIFIED "Connection: close\r\n\r\n0123456789", ERR_STORAGE},
+        {"good range without length", 10, 2, 3,
+         "HTTP/1.1 206 Partial Content\r\n" ETAG MODIFIED
+         "Content-Range: bytes 2-4/10\r\nConnection: close\r\n\r\n234",
+         ERR_OK},
         {"a range where none was asked for", 10, 0, -1, RANGE("0-9/10", "10") "0123456789",
          ERR_STORAGE},
         {"the whole where a range was asked for", 10, 2, 3,
@@ -253,6 +268,11 @@ TEST(storage_s3_answers, a_broken_download_goes_on_where_it_broke)
          {{GET, CUT, NULL}, {"if-match: \"e\"\r\n", "HTTP/1.1 412 Changed\r\n" EMPTY, NULL}},
          3,
          ERR_STORAGE},
+        {"also where no length tells that it broke",
+         {{GET, OK ETAG MODIFIED "Connection: close\r\n\r\n0123", NULL},
+          {"range: bytes=4-9\r\n", RANGE("4-9/10", "6") "456789", NULL}},
+         3,
+         ERR_OK},
         {"not when calls are made once", {{GET, CUT, NULL}}, 1, ERR_STORAGE_UNAVAILABLE},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
