@@ -33,6 +33,7 @@ struct process {
     struct metadata *metadata;
     struct step_pool *step_pool;
     struct object_cache *object_cache;
+    struct slots *slots;
     struct service service;
     struct workers *workers;
     struct sweeper *sweeper;
@@ -170,11 +171,17 @@ static int step_threads(void)
     return cores < 2 ? 2 : (int)cores;
 }
 
+/* Does the program send the bytes of files, and not the gateway? */
+static bool sends_files(const struct process *process)
+{
+    return process->app->workers == APP_WORKERS_DOWNLOAD &&
+           !(storage_capabilities(process->storage) & STORAGE_CAN_SENDFILE);
+}
+
 /* Where the gateway sends files itself, the system keeps them in memory. */
 static bool keeps_objects(const struct process *process)
 {
-    return process->app->workers == APP_WORKERS_DOWNLOAD && process->config.object_cache > 0 &&
-           !(storage_capabilities(process->storage) & STORAGE_CAN_SENDFILE);
+    return sends_files(process) && process->config.object_cache > 0;
 }
 
 static enum err_code open_drivers(struct process *process, struct err *err)
@@ -206,22 +213,29 @@ static enum err_code open_drivers(struct process *process, struct err *err)
                   .bytes_left = has_sweeper(process) ? wake_sweeper : NULL,
                   .context = process},
     };
+    if (code == ERR_OK && sends_files(process))
+        code = slots_open(&process->slots, (size_t)process->config.download_workers,
+                          LIMIT_DOWNLOADS_WAITING, err);
+    process->service.slots = process->slots;
     if (code == ERR_OK)
         process->service.takes_turns = process->app->short_requests && !waits_for_network(process);
     return code;
 }
 
+/* With slots, WORKERS more than downloads can hold: they are for requests that need no bytes. */
 static int64_t worker_count(const struct process *process)
 {
+    const struct config *config = &process->config;
     switch (process->app->workers) {
     case APP_WORKERS_UPLOAD:
-        return process->config.upload_workers;
+        return config->upload_workers;
     case APP_WORKERS_DOWNLOAD:
-        return process->config.download_workers;
+        return config->download_workers +
+               (process->slots ? LIMIT_DOWNLOADS_WAITING + config->workers : 0);
     case APP_WORKERS_OTHER:
         break;
     }
-    return process->config.workers;
+    return config->workers;
 }
 
 static enum err_code open_process(struct process *process, struct err *err)
@@ -246,6 +260,7 @@ static void close_process(struct process *process)
     workers_close(process->workers);
     sweeper_close(process->sweeper);
     health_close(process->health);
+    slots_close(process->slots);
     step_pool_close(process->step_pool);
     object_cache_close(process->object_cache);
     metadata_close(process->metadata);

@@ -11,6 +11,7 @@
 
 #include "access/idempotency.h"
 #include "access/principal.h"
+#include "app/slots.h"
 #include "base/source.h"
 #include "files/files.h"
 #include "files/files_download.h"
@@ -29,6 +30,7 @@ struct app_ctx {
     struct log *log;
     struct report *report; /* or NULL: nothing is reported */
     struct health *health; /* only where app->checks_health */
+    struct slots *slots;   /* of downloads from a store, or NULL */
     struct request request;
     struct response response;
     struct trace trace;
@@ -39,6 +41,7 @@ struct app_ctx {
     int64_t received_bytes;    /* of the body */
     int64_t started_ns;        /* steady time of the request */
     int64_t process_started_ns;
+    bool has_slot;  /* of slots; serve gives it back */
     bool is_cut;    /* the body of the answer ended early */
     bool measured;  /* the request is in the metrics */
     struct err err; /* why the request failed, for the log line */

@@ -27,6 +27,7 @@ struct fcgi {
     int64_t body_length;     /* bytes promised */
     int64_t received;
     bool sends_direct; /* pieces of the answer were written past libfcgi */
+    bool is_refused;   /* the watchdog ended the sending */
 };
 
 struct fcgi_head_pipe {
@@ -180,6 +181,7 @@ bool fcgi_read(struct fcgi *fcgi)
     fcgi->body_length = 0;
     fcgi->received = 0;
     fcgi->sends_direct = false;
+    fcgi->is_refused = false;
     if (read)
         return true;
     watch_end(watch);
@@ -264,13 +266,22 @@ static bool send_direct(struct fcgi *fcgi, struct str piece)
     if (!fcgi->sends_direct)
         fcgi_records_begin(fcgi->fd);
     fcgi->sends_direct = true;
-    return FCGX_FFlush(fcgi->request.out) == 0 &&
-           fcgi_records_write(fcgi->fd, fcgi->request.requestId, piece, fcgi->options.watch);
+    bool is_sent =
+        FCGX_FFlush(fcgi->request.out) == 0 &&
+        fcgi_records_write(fcgi->fd, fcgi->request.requestId, piece, fcgi->options.watch);
+    fcgi->is_refused = !is_sent && atomic_load(&fcgi->options.watch->timed_out);
+    return is_sent;
+}
+
+bool fcgi_is_refused(const struct fcgi *fcgi)
+{
+    return fcgi->is_refused;
 }
 
 bool fcgi_send(struct fcgi *fcgi, struct str piece)
 {
-    if (piece.len >= DIRECT_BYTES)
+    /* Past the first large piece the connection may be full, and libfcgi's writes are not watched. */
+    if (piece.len >= DIRECT_BYTES || fcgi->sends_direct)
         return send_direct(fcgi, piece);
     while (piece.len > 0) {
         int len = piece.len > INT_MAX ? INT_MAX : (int)piece.len;
@@ -292,11 +303,13 @@ static bool may_close_at_once(const struct fcgi *fcgi)
 
 void fcgi_finish(struct fcgi *fcgi)
 {
-    watch_end(fcgi->options.watch);
     fcgi_body_release(&fcgi->direct);
     if (may_close_at_once(fcgi))
         FCGX_Detach(&fcgi->request);
+    /* The last record waits for the pieces before it. */
+    atomic_store(&fcgi->options.watch->writing, fcgi->sends_direct);
     FCGX_Finish_r(&fcgi->request);
+    watch_end(fcgi->options.watch);
 }
 
 void fcgi_break(struct fcgi *fcgi)

@@ -56,6 +56,8 @@ enum err_code fcgi_begin_body(struct fcgi *fcgi, int64_t content_length, struct 
 int64_t fcgi_received(const struct fcgi *fcgi);
 /* Sends a piece of the answer; false when the gateway is gone. */
 bool fcgi_send(struct fcgi *fcgi, struct str piece);
+/* Whether fcgi_send failed because the client takes the answer more slowly than it must. */
+bool fcgi_is_refused(const struct fcgi *fcgi);
 /* Completes the answer and closes the connection. */
 void fcgi_finish(struct fcgi *fcgi);
 /* Closes the connection in the middle of an answer, so that the gateway closes the client's at once

@@ -66,8 +66,10 @@ static bool write_batch(int fd, struct batch *batch, struct watch *watch)
         ssize_t written = writev(fd, parts, count);
         if (written < 0 && errno != EINTR)
             return false;
-        if (written > 0)
+        if (written > 0) {
             advance(&parts, &count, (size_t)written);
+            atomic_fetch_add(&watch->sent, written);
+        }
     }
     return true;
 }

@@ -45,15 +45,24 @@ static enum err_code hand_over(struct app_ctx *ctx, const struct file *file, str
     return files_locate(ctx->files, file, &ctx->response.sendfile_path, err);
 }
 
+/* What asks the store holds its worker as long as the store and the client take. */
+static enum err_code take_slot(struct app_ctx *ctx, struct err *err)
+{
+    enum err_code code = ctx->slots ? slots_take(ctx->slots, LIMIT_DOWNLOAD_WAIT_MS, err) : ERR_OK;
+    ctx->has_slot = ctx->slots && code == ERR_OK;
+    return code;
+}
+
 static enum err_code stream(struct app_ctx *ctx, const struct file *file, const struct range *range,
                             struct err *err)
 {
     bool is_part = range->kind == RANGE_ONE;
     const struct download_part part = {is_part ? range->first : 0,
                                        is_part ? range->last - range->first + 1 : file->size};
-    if (ctx->request.method == METHOD_HEAD)
-        return files_download_probe(ctx->files, file, err);
-    enum err_code code = files_download_open(ctx->files, file, &part, &ctx->download, err);
+    enum err_code code = take_slot(ctx, err);
+    if (code != ERR_OK || ctx->request.method == METHOD_HEAD)
+        return code == ERR_OK ? files_download_probe(ctx->files, file, err) : code;
+    code = files_download_open(ctx->files, file, &part, &ctx->download, err);
     if (code == ERR_OK)
         ctx->response.source = files_download_source(ctx->download);
     return code;

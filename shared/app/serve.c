@@ -197,6 +197,10 @@ static void send_source(struct app_ctx *ctx, struct fcgi *fcgi)
             measure_once(ctx);
         is_sent = fcgi_send(fcgi, piece);
     }
+    if (fcgi_is_refused(fcgi)) {
+        err_set(&ctx->err, ERR_REQUEST_TIMEOUT, "send", "The client took the answer too slowly.");
+        ctx->is_cut = true;
+    }
     ctx->response.content_length -= left;
 }
 
@@ -244,6 +248,7 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
                             .log = service->log,
                             .report = service->report,
                             .health = service->health,
+                            .slots = service->slots,
                             .started_ns = clock_steady_ns(service->files.clock),
                             .process_started_ns = service->started_ns};
     response_init(&ctx->response);
@@ -296,6 +301,8 @@ void serve_request(const struct service *service, struct fcgi *fcgi, struct watc
         fcgi_break(fcgi);
     else
         fcgi_finish(fcgi);
+    if (ctx.has_slot) /* now that nothing waits for the client any more */
+        slots_give(service->slots);
     response_release(&ctx.response);
     report_request_end(service->report);
 }

@@ -16,6 +16,7 @@ struct service {
     struct spans *spans;   /* or NULL */
     struct files files;
     struct health *health; /* or NULL */
+    struct slots *slots;   /* of downloads from a store, or NULL */
     bool takes_turns;      /* requests are short and wait for nobody: workers take turns */
     int64_t started_ns;    /* steady time */
 };

@@ -10,6 +10,9 @@
 #define INTERRUPT_SIGNAL SIGRTMIN
 #define NS_PER_SECOND 1000000000LL
 #define PERIOD_MS 250
+/* The gateway takes an answer in steps of up to so many bytes, each when its client has taken the last
+ * one. Only a client that is a whole step behind the minimum rate is known to be too slow. */
+#define GATEWAY_STEP_BYTES (128 * 1024)
 
 struct watchdog {
     struct watchdog_options options;
@@ -70,13 +73,38 @@ static bool is_too_slow(const struct watchdog *watchdog, struct watch *watch, in
     return slow;
 }
 
+static void restart_sending(struct watch *watch, int64_t now_ns, int64_t sent)
+{
+    watch->sent_start_ns = now_ns;
+    watch->sent_at_start = sent;
+}
+
+/* With the watch's mutex held and a connection open. */
+static bool is_taken_too_slowly(const struct watchdog *watchdog, struct watch *watch,
+                                int64_t now_ns)
+{
+    const struct config *config = watchdog->options.config;
+    const int64_t rate = config->download_min_rate;
+    const int64_t sent = atomic_load(&watch->sent);
+    if (rate == 0 || !atomic_load(&watch->writing)) { /* our own slowness is not the client's */
+        restart_sending(watch, now_ns, sent);
+        return false;
+    }
+    const int64_t seconds = (now_ns - watch->sent_start_ns) / NS_PER_SECOND;
+    if (seconds < config->download_rate_seconds || rate * seconds < GATEWAY_STEP_BYTES)
+        return false;
+    bool slow = sent - watch->sent_at_start + GATEWAY_STEP_BYTES <= rate * seconds;
+    restart_sending(watch, now_ns, sent);
+    return slow;
+}
+
 static void look_at(const struct watchdog *watchdog, struct watch *watch, int64_t now_ns)
 {
     pthread_mutex_lock(&watch->mutex);
     if (watch->fd >= 0 && atomic_load(&watch->timed_out)) {
         end_wait(watch);
     } else if (watch->fd >= 0) {
-        if (is_too_slow(watchdog, watch, now_ns))
+        if (is_too_slow(watchdog, watch, now_ns) || is_taken_too_slowly(watchdog, watch, now_ns))
             end_wait(watch);
         struct err err;
         /* A lost lease is noticed at the commit. */
@@ -178,7 +206,9 @@ void watch_begin(struct watch *watch, const struct clock *clock, int fd)
     watch->progress_ns = now_ns;
     watch->progress_received = 0;
     restart_window(watch, now_ns, 0);
+    restart_sending(watch, now_ns, 0);
     atomic_store(&watch->received, 0);
+    atomic_store(&watch->sent, 0);
     atomic_store(&watch->timed_out, false);
     atomic_store(&watch->waiting, false);
     atomic_store(&watch->writing, false);

@@ -1,6 +1,6 @@
 /*
  * Watchdog: one thread that ends what takes too long, so that no worker waits for a client (or the
- * gateway) for ever, and renews the lease of an Idempotency-Key while its request runs. A worker
+ * gateway) for ever or for one that is slower than the minimum rate, and renews the lease of an Idempotency-Key while its request runs. A worker
  * that waits for bytes is woken by a signal, again and again until it has noticed. The connection
  * stays whole, so that the gateway, which may be writing to it, still reads the answer.
  *
@@ -25,18 +25,22 @@ struct watch {
     atomic_bool waiting;             /* the worker waits for bytes now */
     atomic_bool writing;             /* the worker waits for the gateway to take bytes */
     atomic_int_fast64_t received;    /* bytes so far */
+    atomic_int_fast64_t sent;        /* bytes the gateway has taken in large pieces */
     atomic_bool timed_out;           /* the watchdog ended it */
     int64_t window_start_ns;         /* of the minimum rate; watchdog only */
     int64_t window_received;
     int64_t progress_ns; /* when `received` was last seen to grow */
     int64_t progress_received;
+    int64_t sent_start_ns; /* of the minimum rate of sending; watchdog only, as is what follows */
+    int64_t sent_at_start;
 };
 
 struct watchdog;
 
 struct watchdog_options {
-    const struct config
-        *config; /* body_idle_seconds, body_min_rate; borrowed, as is what follows */
+    /* body_idle_seconds, body_min_rate, download_rate_seconds, download_min_rate; borrowed, as is what
+     * follows */
+    const struct config *config;
     const struct clock *clock;
     struct watch *watches; /* made ready by watchdog_open */
     size_t count;

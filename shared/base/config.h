@@ -59,6 +59,8 @@ struct config {
     int64_t max_connections;                         /* MAX_CONNECTIONS, 4096: lighttpd */
     int64_t body_idle_seconds;                       /* BODY_IDLE_SECONDS, 30 */
     int64_t body_min_rate;              /* BODY_MIN_RATE, 1024 bytes/s over body_idle_seconds */
+    int64_t download_rate_seconds;      /* DOWNLOAD_RATE_SECONDS, 60 */
+    int64_t download_min_rate;          /* DOWNLOAD_MIN_RATE, 2048 bytes/s over these */
     int64_t request_deadline_seconds;   /* REQUEST_DEADLINE_SECONDS, 30: all but bodies */
     int64_t stop_grace_seconds;         /* STOP_GRACE_SECONDS, 20 */
     int64_t sqlite_busy_timeout_ms;     /* SQLITE_BUSY_TIMEOUT_MS, 5000 */

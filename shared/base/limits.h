@@ -39,6 +39,13 @@
  * (app/fcgi_records.c), so that the gateway sends one while the next is received. Bytes. */
 #define LIMIT_STREAM_STEP (56 * 1024)
 
+/* A store may show an object so long after it acknowledged it; what is missing later is lost. */
+#define LIMIT_VISIBLE_MS (60LL * 1000)
+
+/* Downloads from a store that may wait while DOWNLOAD_WORKERS are under way, and for how long. */
+#define LIMIT_DOWNLOADS_WAITING 64
+#define LIMIT_DOWNLOAD_WAIT_MS (10LL * 1000)
+
 #define LIMIT_UNFINISHED_KEEP_MS (24LL * 3600 * 1000) /* of multipart uploads at the store */
 
 #define LIMIT_IDEMPOTENCY_LEASE_MS 8000

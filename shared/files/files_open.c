@@ -40,6 +40,23 @@ enum err_code files_open_to_change(const struct files *files, const struct princ
     return code == ERR_OK ? principal_may_write(principal, found, err) : code;
 }
 
+/* Either way: the row may come from a node whose clock is ahead. */
+static bool may_still_appear(const struct files *files, const struct file *file)
+{
+    int64_t age_ms = clock_wall_ms(files->clock) - file->created_ms;
+    return (storage_capabilities(files->storage) & STORAGE_MAY_LAG) && age_ms < LIMIT_VISIBLE_MS &&
+           age_ms > -LIMIT_VISIBLE_MS;
+}
+
+static enum err_code missing(const struct files *files, const struct file *file, struct err *err)
+{
+    if (may_still_appear(files, file))
+        return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "judge bytes",
+                                "the store does not show the bytes of file %s yet", file->id);
+    return err_set_internal(err, ERR_INTERNAL, 0, "judge bytes", "the bytes of file %s are missing",
+                            file->id);
+}
+
 enum err_code files_judge_bytes(const struct files *files, const struct file *file,
                                 enum err_code failure, struct err *err)
 {
@@ -55,8 +72,7 @@ enum err_code files_judge_bytes(const struct files *files, const struct file *fi
     if (code != ERR_OK)
         return code;
     if (failure == ERR_NOT_FOUND)
-        return err_set_internal(err, ERR_INTERNAL, 0, "judge bytes",
-                                "the bytes of file %s are missing", file->id);
+        return missing(files, file, err);
     *err = wrong;
     return failure;
 }

@@ -19,8 +19,8 @@ enum err_code files_open_to_change(const struct files *files, const struct princ
 enum err_code files_locate(const struct files *files, const struct file *file, struct buf *ret_path,
                            struct err *err) ERR_MUST_CHECK;
 /* What it means that the store answered `failure` for the bytes of a row that was live a moment ago:
- * ERR_NOT_FOUND when the row is gone too; ERR_INTERNAL when the bytes are missing; anything else as
- * it is. */
+ * ERR_NOT_FOUND when the row is gone too; when the bytes are missing, ERR_STORAGE_UNAVAILABLE while
+ * the store may still show them, then ERR_INTERNAL; anything else as it is. */
 enum err_code files_judge_bytes(const struct files *files, const struct file *file,
                                 enum err_code failure, struct err *err) ERR_MUST_CHECK;
 /* What it means that the gateway could not send the bytes that files_locate had found: ERR_NOT_FOUND

@@ -190,10 +190,13 @@ static bool next_attempt(const struct http_client *client, const struct http_rep
     return true;
 }
 
-static bool is_worth_repeating(enum err_code code, const struct http_reply *reply)
+static bool is_worth_repeating(enum err_code code, const struct http_attempts *attempts)
 {
+    const struct http_request *request = attempts->request;
+    const struct http_reply *reply = attempts->reply;
     if (code == ERR_OK)
-        return http_reply_is_temporary(reply->status);
+        return http_reply_is_temporary(reply->status) ||
+               (request->hides_failure && request->hides_failure(reply));
     return code == ERR_UPSTREAM_UNAVAILABLE || code == ERR_UPSTREAM_TIMEOUT;
 }
 
@@ -205,7 +208,7 @@ enum err_code http_client_attempts(struct http_client *client, const struct http
     for (unsigned i = 0;; i++) {
         int64_t wait_ms = 0;
         enum err_code code = attempts->attempt(attempts->context, deadline_ns, err);
-        if (i + 1 >= most || !is_worth_repeating(code, attempts->reply) ||
+        if (i + 1 >= most || !is_worth_repeating(code, attempts) ||
             !next_attempt(client, attempts->reply, i, deadline_ns, &wait_ms))
             return code;
         sleep_ms(wait_ms);

@@ -26,6 +26,7 @@
 #include "base/str.h"
 
 struct http_client;
+struct http_reply;
 
 struct http_client_options {
     const struct clock *clock; /* borrowed; randomness of the backoff too */
@@ -58,6 +59,9 @@ struct http_request {
     int64_t deadline_ms;   /* for everything: attempts, waits between them, the whole answer */
     unsigned attempts;     /* 1: sent once. More: repeating is safe (see http_exchange) */
     size_t max_body;       /* of the answer, bytes; http_exchange only */
+    /* Whether a whole answer reports a temporary failure that its status hides: it is repeated like
+     * a 503. NULL: the status decides alone. http_exchange only. */
+    bool (*hides_failure)(const struct http_reply *reply);
 };
 
 /* Borrowed buffers of an answer. */
@@ -76,8 +80,8 @@ bool http_reply_header(const struct http_reply *reply, const char *name, struct 
 
 /* Sends and reads the whole answer. With attempts > 1 it is sent again, after exponential backoff
  * with full jitter (50 ms, doubling, at most 1 s, or the answer's Retry-After when that fits), while
- * the deadline allows: after ERR_UPSTREAM_UNAVAILABLE, ERR_UPSTREAM_TIMEOUT, and the statuses 500,
- * 502, 503, 504 and 429. What the last attempt brought is the result. `reply` is initialised by the
+ * the deadline allows: after ERR_UPSTREAM_UNAVAILABLE, ERR_UPSTREAM_TIMEOUT, the statuses 500, 502,
+ * 503, 504 and 429, and answers for which hides_failure is true. What the last attempt brought is the result. `reply` is initialised by the
  * caller and emptied first. */
 enum err_code http_exchange(struct http_client *client, const struct http_request *request,
                             struct http_reply *reply, struct err *err) ERR_MUST_CHECK;

@@ -49,6 +49,7 @@ enum storage_operation {
 #define STORAGE_CAN_CLAIM 2u    /* a put in progress is known to remove_orphan without a grace */
 #define STORAGE_CAN_PRESIGN 4u  /* presign_get and presign_post work */
 #define STORAGE_WAITS 8u     /* a write may wait for a network: not for threads that others need */
+#define STORAGE_MAY_LAG 32u  /* an object may be visible only some time after its commit */
 #define STORAGE_HAS_TAGS 16u /* receipts and stats carry a tag, and get_open checks it */
 
 /* The store's own tag of an object's content (S3's ETag with its quotes); "" where it has none. */

@@ -63,7 +63,7 @@ static enum err_code set_target(struct storage_libs3 *libs3, const struct config
 static void set_limits(struct storage_libs3 *libs3, const struct config *config)
 {
     memcpy(libs3->region, config->s3_region, sizeof libs3->region);
-    memcpy(libs3->spool_dir, config->runtime_dir, sizeof libs3->spool_dir);
+    memcpy(libs3->runtime_dir, config->runtime_dir, sizeof libs3->runtime_dir);
     libs3->max_file_size = config->max_file_size;
     libs3->connect_ns = config->s3_connect_timeout_ms * NS_PER_MS;
     libs3->stall_ns = config->s3_stall_seconds * NS_PER_SECOND;
@@ -215,7 +215,7 @@ static const struct storage_objects objects = {
 const struct storage_driver storage_libs3_driver = {
     .name = "libs3",
     .metric_index = METRIC_INDEX,
-    .capabilities = STORAGE_WAITS | STORAGE_HAS_TAGS,
+    .capabilities = STORAGE_WAITS | STORAGE_HAS_TAGS | STORAGE_MAY_LAG,
     .init = libs3_init,
     .open = libs3_open,
     .close = libs3_close,

@@ -30,7 +30,7 @@
 #include "storage/storage_libs3_library.h"
 
 #define LIBS3_PIECE (1024 * 1024)   /* read by one request, bytes */
-#define LIBS3_GATHERED (256 * 1024) /* of a put in memory; what is longer goes to a file */
+#define LIBS3_GATHERED (256 * 1024) /* of a put in memory; what is longer goes to the spool */
 #define LIBS3_CONNECTIONS 64        /* requests at once */
 #define LIBS3_IDLE_CONNECTIONS 16   /* of them kept open */
 #define LIBS3_SLOWEST (256 * 1024)  /* bytes a second that extend a request's deadline */
@@ -57,7 +57,7 @@ struct storage_libs3 {
     char access_key[LIBS3_ACCESS_KEY_BYTES + 1];
     char secret_key[LIBS3_SECRET_KEY_BYTES + 1];
     char region[CONFIG_TEXT_SIZE];
-    char spool_dir[CONFIG_TEXT_SIZE];
+    char runtime_dir[CONFIG_TEXT_SIZE];
     int64_t max_file_size;
     int64_t connect_ns;
     int64_t stall_ns;

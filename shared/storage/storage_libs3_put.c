@@ -12,6 +12,8 @@
 
 #define FIRST_GATHERED (16 * 1024)
 #define MD5_BYTES 16
+#define SPOOL_FOLDER "/spool"
+#define NAME_TEMPLATE "/.put-XXXXXX"
 #define SPOOL_MODE 0600
 #define LOOK_NS 2000000000LL /* for an answer about an upload that failed */
 
@@ -71,25 +73,35 @@ static enum err_code spool_failed(struct err *err, int os_errno, const char *ope
                             operation, "The file that an upload waits in failed.");
 }
 
-/* A file without a name in RUNTIME_DIR, also where the file system has no such thing. */
-static int open_spool(const char *folder)
+/* A file without a name, also where the file system has no such thing. */
+static int open_unnamed(const char *folder)
 {
-    char path[CONFIG_TEXT_SIZE + 32];
+    char path[CONFIG_TEXT_SIZE + sizeof SPOOL_FOLDER + sizeof NAME_TEMPLATE];
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, SPOOL_MODE);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
         return fd;
-    snprintf(path, sizeof path, "%s/.put-XXXXXX", folder);
+    snprintf(path, sizeof path, "%s" NAME_TEMPLATE, folder);
     fd = mkostemp(path, O_CLOEXEC);
     if (fd >= 0)
         unlink(path);
     return fd;
 }
 
+/* In the spool of the gateway, a file system of SPOOL_MAX_BYTES (docs/decisions/0008). An
+ * administrator's command may run before there is one. */
+static int open_spool(const struct storage_libs3 *libs3)
+{
+    char folder[CONFIG_TEXT_SIZE + sizeof SPOOL_FOLDER];
+    snprintf(folder, sizeof folder, "%s%s", libs3->runtime_dir, SPOOL_FOLDER);
+    int fd = open_unnamed(folder);
+    return fd < 0 && errno == ENOENT ? open_unnamed(libs3->runtime_dir) : fd;
+}
+
 /* Moves what was gathered to a file. Where the size is known its room is taken now, so that a full
  * disk is found before the client has sent everything. */
 static enum err_code spill(struct libs3_put *put, struct err *err)
 {
-    put->spool_fd = open_spool(put->libs3->spool_dir);
+    put->spool_fd = open_spool(put->libs3);
     if (put->spool_fd < 0)
         return spool_failed(err, errno, "open spool file");
     if (put->size_hint > put->size &&

@@ -109,7 +109,7 @@ static void s3_connections(void *state, struct pool_usage *ret_usage)
 const struct storage_driver storage_s3_driver = {
     .name = "s3",
     .metric_index = METRIC_INDEX,
-    .capabilities = STORAGE_CAN_PRESIGN | STORAGE_WAITS | STORAGE_HAS_TAGS,
+    .capabilities = STORAGE_CAN_PRESIGN | STORAGE_WAITS | STORAGE_HAS_TAGS | STORAGE_MAY_LAG,
     .init = s3_init,
     .open = s3_open,
     .close = s3_close,

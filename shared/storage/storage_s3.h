@@ -5,6 +5,7 @@
  *   storage_s3.c          the driver's table, opening, ping
  *   storage_s3_address.c  keys and endpoints: where an object is, what may be one
  *   storage_s3_call.c     one signed call
+ *   storage_s3_refused.c  headers that not every store takes
  *   storage_s3_failure.c  what an answer means that is no success
  *   storage_s3_xml.c      the documents that the store answers with
  *   storage_s3_put.c      uploads: parts filling and parts on their way
@@ -17,7 +18,7 @@
  *   storage_s3_init.c     the bucket
  *
  * The handle is shared by all threads; nothing in it changes but part_memory, which has its own
- * lock, and the flag about conditional writes.
+ * lock, and the bits of what the store refuses.
  */
 #ifndef COFFER_STORAGE_STORAGE_S3_H
 #define COFFER_STORAGE_STORAGE_S3_H
@@ -34,7 +35,8 @@
 #define S3_COPY_BYTES (5LL << 30)            /* "CopyObject": larger ones need copies by parts */
 #define S3_NONCE_SIZE 33                     /* 32 hexadecimal digits and a NUL */
 #define S3_SHA256_HEADER "x-amz-meta-sha256" /* what was uploaded, for other clients */
-#define S3_NONCE_HEADER "x-amz-meta-upload"  /* which upload wrote it: see storage_s3_put.c */
+#define S3_CHECKSUM_HEADER "x-amz-checksum-sha256"
+#define S3_NONCE_HEADER "x-amz-meta-upload" /* which upload wrote it: see storage_s3_put.c */
 
 /* ---- storage_s3_address.c ---- */
 
@@ -72,8 +74,8 @@ struct storage_s3 {
     int64_t deadline_ms; /* of one call with its repeats */
     int64_t stall_ms;    /* without a byte */
     unsigned attempts;
-    size_t part_size;          /* bytes */
-    atomic_bool no_conditions; /* the store knows no If-None-Match on writes */
+    size_t part_size;    /* bytes */
+    atomic_uint refused; /* S3_CHECKSUM, S3_CONDITION: see storage_s3_refused.c */
     void (*retried)(void *context);
     void *context;
 };
@@ -95,6 +97,9 @@ struct s3_call {
     size_t query_count;
     struct sigv4_pair headers[S3_CALL_HEADERS];
     size_t header_count;
+    const char *checksum_header; /* "x-amz-checksum-…" */
+    const char *checksum;        /* its value; NULL: none. Left out for stores that refuse it */
+    bool keeps_existing;         /* ERR_EXISTS, 409 or 412 when the object is there */
     struct str body;
     const char *body_sha256; /* 64 hex digits; NULL: computed */
     int64_t deadline_ms;     /* 0: the handle's */
@@ -110,26 +115,42 @@ void s3_call_header(struct s3_call *call, const char *name, const char *value);
 enum err_code s3_call_md5(struct s3_call *call, char target[S3_MD5_SIZE], struct err *err)
     ERR_MUST_CHECK;
 
-/* Sends it and reads the whole answer. Any status is ERR_OK: s3_check judges it. */
+/* Sends it without checksum and condition, and reads the whole answer. Any status is ERR_OK. */
+enum err_code s3_send_as_is(struct storage_s3 *s3, const struct s3_call *call,
+                            struct http_reply *reply, struct err *err) ERR_MUST_CHECK;
+/* Sends it and reads the whole answer. Any status is ERR_OK: s3_check judges it. ERR_EXISTS only with
+ * keeps_existing. */
 enum err_code s3_send(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
                       struct err *err) ERR_MUST_CHECK;
-/* s3_send, and ERR_OK only for 2xx. */
+/* s3_send and s3_check. */
 enum err_code s3_run(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
                      struct err *err) ERR_MUST_CHECK;
 /* Sends it and waits for the head. Caller ends it with http_stream_close. */
 enum err_code s3_stream(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
                         struct http_stream **ret_stream, struct err *err) ERR_MUST_CHECK;
 
+/* ---- storage_s3_refused.c ---- */
+
+enum s3_optional { S3_CHECKSUM = 1, S3_CONDITION = 2 };
+
+/* s3_send; *ret_carried tells which of the two the answered call had. */
+enum err_code s3_send_checked(struct storage_s3 *s3, const struct s3_call *call,
+                              unsigned *ret_carried, struct http_reply *reply, struct err *err)
+    ERR_MUST_CHECK;
+
 /* ---- storage_s3_failure.c ---- */
 
 #define S3_CODE_BYTES 64
 
-/* ERR_OK for 2xx; else what the answer means, with its status and the store's own code. */
+/* ERR_OK for 2xx without an error in the body; else what the answer means, with its status and the
+ * store's own code. */
 enum err_code s3_check(const struct s3_call *call, const struct http_reply *reply, struct err *err)
     ERR_MUST_CHECK;
 /* The same for an answer that is known to be a failure, whatever its status says. */
 enum err_code s3_failure(const struct s3_call *call, const struct http_reply *reply,
                          struct err *err) ERR_MUST_CHECK;
+/* Whether a 2xx answer holds an error that another attempt may overcome. */
+bool s3_hides_failure(const struct http_reply *reply);
 /* What the connection's failure means to storage; passes ERR_OK on. */
 enum err_code s3_sent(const struct s3_call *call, enum err_code code, struct err *err)
     ERR_MUST_CHECK;
@@ -151,7 +172,8 @@ enum err_code s3_head_object(struct storage_s3 *s3, const char *key, int64_t dea
 enum err_code s3_head_bucket(struct storage_s3 *s3, const char *operation, struct err *err)
     ERR_MUST_CHECK;
 enum err_code s3_remove(void *state, const char *key, struct err *err) ERR_MUST_CHECK;
-/* Size, tag and time of an answer with an object's headers; `size` is from Content-Length. */
+/* Size, tag and time of an answer with an object's headers; `size` is from Content-Length, -1 where
+ * there is none. */
 enum err_code s3_read_head(const struct http_reply *reply, struct s3_head *ret_head,
                            struct err *err) ERR_MUST_CHECK;
 
@@ -170,7 +192,7 @@ struct s3_part {
     enum err_code code;
     struct err err;
     char tag[STORAGE_TAG_SIZE];
-    char checksum[45]; /* base64 of the SHA-256 */
+    char checksum[45]; /* base64 of the SHA-256; "": the store did not get it */
 };
 
 void s3_multipart_init(struct s3_multipart *multipart);

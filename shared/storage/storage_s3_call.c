@@ -123,12 +123,13 @@ static enum err_code prepare(const struct storage_s3 *s3, const struct s3_call *
         .attempts =
             call->attempts > 0 && call->attempts < s3->attempts ? call->attempts : s3->attempts,
         .max_body = call->max_body > 0 ? call->max_body : S3_REPLY_BYTES,
+        .hides_failure = s3_hides_failure,
     };
     return code;
 }
 
-enum err_code s3_send(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
-                      struct err *err)
+enum err_code s3_send_as_is(struct storage_s3 *s3, const struct s3_call *call,
+                            struct http_reply *reply, struct err *err)
 {
     struct prepared prepared;
     enum err_code code = prepare(s3, call, &prepared, err);

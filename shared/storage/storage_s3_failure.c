@@ -118,9 +118,30 @@ enum err_code s3_failure(const struct s3_call *call, const struct http_reply *re
     return code;
 }
 
+static bool is_success(const struct http_reply *reply)
+{
+    return reply->status >= 200 && reply->status < 300;
+}
+
+/* Calls that take long are answered 200 before their outcome is known, and a failure follows in the
+ * body ("CompleteMultipartUpload", "CopyObject"). */
+static bool holds_error(const struct http_reply *reply)
+{
+    return s3_xml_has_root(buf_str(&reply->body), "Error");
+}
+
+bool s3_hides_failure(const struct http_reply *reply)
+{
+    char store_code[S3_CODE_BYTES + 1];
+    if (!is_success(reply) || !holds_error(reply))
+        return false;
+    read_code(reply, store_code);
+    return find_meaning(reply->status, str_of(store_code)).meaning == ERR_STORAGE_UNAVAILABLE;
+}
+
 enum err_code s3_check(const struct s3_call *call, const struct http_reply *reply, struct err *err)
 {
-    if (reply->status >= 200 && reply->status < 300)
+    if (is_success(reply) && !holds_error(reply))
         return ERR_OK;
     return s3_failure(call, reply, err);
 }

@@ -1,7 +1,7 @@
 /*
  * Downloads: one GET, streamed. What the head says must be what was wanted: status, range, length,
- * size and tag. A connection that breaks in the middle is taken up again where it broke, for the
- * same tag only.
+ * size and tag. Where no Content-Length says how much comes, the bytes are counted. A connection that
+ * breaks in the middle is taken up again where it broke, for the same tag only.
  */
 #include <stdlib.h>
 
@@ -20,6 +20,7 @@ struct s3_get {
     int64_t size;               /* of the object; -1: not known yet */
     int64_t offset;             /* of the next byte */
     int64_t left;               /* bytes; -1: to the end, until the size is known */
+    bool is_counted;            /* the answer has no Content-Length */
     unsigned resumes;
 };
 
@@ -62,19 +63,23 @@ static enum err_code check_range(struct s3_get *get, const struct http_reply *re
                                  const struct storage_stat *stat, bool is_range, struct err *err)
 {
     struct str text;
+    int64_t size = stat->size >= 0 ? stat->size : get->size;
     int64_t first = 0;
-    int64_t last = stat->size - 1;
-    int64_t size = stat->size;
+    int64_t last = size - 1;
     if (reply->status != (is_range ? 206 : 200))
         return bad_range(err);
     if (is_range && (!http_reply_header(reply, "content-range", &text) ||
                      !read_range(text, &first, &last, &size)))
         return bad_range(err);
+    if (size < 0)
+        return err_set_internal(err, ERR_STORAGE, 0, "get object", "The store told no size.");
     if (get->size >= 0 && get->size != size)
         return changed(err, "size");
     int64_t left = clamp(get, size);
-    if (first != get->offset || last != get->offset + left - 1 || stat->size != left)
+    if (first != get->offset || last != get->offset + left - 1 ||
+        (stat->size >= 0 && stat->size != left))
         return bad_range(err);
+    get->is_counted = stat->size < 0;
     get->size = size;
     get->left = left;
     return ERR_OK;
@@ -235,23 +240,36 @@ static enum err_code resume(struct s3_get *get, struct err *err)
     return open_stream(get, err);
 }
 
-/* Reads the stream to its end, so that its connection is used again; all bytes have come, so what it
- * says changes nothing. */
-static void end_stream(struct s3_get *get)
+/* Reads the stream to its end, so that its connection is used again. All bytes have come, so only one
+ * more than that changes anything, which no Content-Length had told of. */
+static enum err_code end_stream(struct s3_get *get, struct err *err)
 {
     char rest[1];
     size_t len = 0;
     struct err ignored;
     enum err_code code = http_stream_read(get->stream, rest, sizeof rest, &len, &ignored);
-    (void)code;
     http_stream_close(get->stream);
     get->stream = NULL;
+    return code == ERR_OK && len > 0 && get->is_counted ? changed(err, "size") : ERR_OK;
+}
+
+/* At least one byte. An end that comes too early may be a connection's: without Content-Length they
+ * look the same. */
+static enum err_code read_stream(struct s3_get *get, void *target, size_t wanted, size_t *ret_len,
+                                 struct err *err)
+{
+    static const struct s3_call call = {.operation = "get object"};
+    enum err_code code =
+        s3_sent(&call, http_stream_read(get->stream, target, wanted, ret_len, err), err);
+    if (code != ERR_OK || *ret_len > 0)
+        return code;
+    return err_set_internal(err, get->is_counted ? ERR_STORAGE_UNAVAILABLE : ERR_STORAGE, 0,
+                            call.operation, "The store sent less than it promised.");
 }
 
 static enum err_code s3_get_read(void *state, void *target, size_t size, size_t *ret_len,
                                  struct err *err)
 {
-    static const struct s3_call call = {.operation = "get object"};
     struct s3_get *get = state;
     size_t len = 0;
     size_t wanted = (uint64_t)get->left < size ? (size_t)get->left : size;
@@ -260,26 +278,23 @@ static enum err_code s3_get_read(void *state, void *target, size_t size, size_t 
         return ERR_OK;
     }
     if (!get->stream)
-        return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, call.operation,
+        return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "get object",
                                 "The download was broken off.");
-    enum err_code code =
-        s3_sent(&call, http_stream_read(get->stream, target, wanted, &len, err), err);
+    enum err_code code = read_stream(get, target, wanted, &len, err);
     while (code != ERR_OK && may_resume(get, code)) {
         code = resume(get, err);
         if (code == ERR_OK)
-            code = s3_sent(&call, http_stream_read(get->stream, target, wanted, &len, err), err);
+            code = read_stream(get, target, wanted, &len, err);
     }
-    if (code == ERR_OK && len == 0)
-        code = err_set_internal(err, ERR_STORAGE, 0, call.operation,
-                                "The store sent less than it promised.");
     if (code != ERR_OK)
         return code;
     get->offset += (int64_t)len;
     get->left -= (int64_t)len;
-    *ret_len = len;
     if (get->left == 0)
-        end_stream(get);
-    return ERR_OK;
+        code = end_stream(get, err);
+    if (code == ERR_OK)
+        *ret_len = len;
+    return code;
 }
 
 const struct storage_downloads s3_downloads = {

@@ -1,6 +1,7 @@
 /*
  * The calls of a multipart upload. Each part carries its SHA-256 twice: as the signed payload, and
- * as a checksum, for there are stores that verify only the latter. So what the store holds of each
+ * as a checksum, for there are stores that verify only the latter; Content-MD5 where the store
+ * refuses the checksum. So what the store holds of each
  * part is what was sent, and completing it by tags and checksums puts together those and no others.
  */
 #include "base/crash.h"
@@ -31,14 +32,16 @@ void s3_multipart_release(struct s3_multipart *multipart)
 enum err_code s3_multipart_create(struct storage_s3 *s3, struct s3_multipart *multipart,
                                   const struct s3_target *target, struct err *err)
 {
-    struct s3_call call = {
-        .operation = "create multipart upload", .method = "POST", .key = target->key};
+    struct s3_call call = {.operation = "create multipart upload",
+                           .method = "POST",
+                           .key = target->key,
+                           .checksum_header = "x-amz-checksum-algorithm",
+                           .checksum = "SHA256"};
     struct http_reply reply;
     http_reply_init(&reply);
     s3_call_query(&call, "uploads", "");
     s3_call_header(&call, "content-type", target->mime);
     s3_call_header(&call, S3_NONCE_HEADER, target->nonce);
-    s3_call_header(&call, "x-amz-checksum-algorithm", "SHA256");
     enum err_code code = s3_run(s3, &call, &reply, err);
     if (code == ERR_OK)
         code = s3_xml_value(buf_str(&reply.body), "InitiateMultipartUploadResult/UploadId",
@@ -77,13 +80,16 @@ static enum err_code send_part(struct storage_s3 *s3, const struct s3_multipart 
 {
     char number[NUMBER_SIZE];
     char hex[65];
+    unsigned carried = 0;
     struct str tag;
     struct http_reply reply;
     struct s3_call call = {.operation = "send part",
                            .method = "PUT",
                            .key = key,
                            .body = part->body,
-                           .body_sha256 = hex};
+                           .body_sha256 = hex,
+                           .checksum_header = S3_CHECKSUM_HEADER,
+                           .checksum = part->checksum};
     enum err_code code = hash_part(part, hex, &part->err);
     if (code != ERR_OK)
         return code;
@@ -91,8 +97,11 @@ static enum err_code send_part(struct storage_s3 *s3, const struct s3_multipart 
     snprintf(number, sizeof number, "%d", part->number);
     s3_call_query(&call, "partNumber", number);
     s3_call_query(&call, "uploadId", buf_text(&multipart->upload_id));
-    s3_call_header(&call, "x-amz-checksum-sha256", part->checksum);
-    code = s3_run(s3, &call, &reply, &part->err);
+    code = s3_send_checked(s3, &call, &carried, &reply, &part->err);
+    if (code == ERR_OK)
+        code = s3_check(&call, &reply, &part->err);
+    if (!(carried & S3_CHECKSUM))
+        part->checksum[0] = '\0';
     if (code == ERR_NOT_FOUND)
         code = err_set_internal(&part->err, ERR_STORAGE_UNAVAILABLE, 0, call.operation,
                                 "The store has forgotten the upload.");
@@ -118,10 +127,11 @@ enum err_code s3_multipart_add(struct s3_multipart *multipart, const struct s3_p
         *err = part->err;
         return part->code;
     }
-    buf_printf(&multipart->parts,
-               "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag>"
-               "<ChecksumSHA256>%s</ChecksumSHA256></Part>",
-               part->number, part->tag, part->checksum);
+    buf_printf(&multipart->parts, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag>", part->number,
+               part->tag);
+    if (part->checksum[0] != '\0')
+        buf_printf(&multipart->parts, "<ChecksumSHA256>%s</ChecksumSHA256>", part->checksum);
+    buf_append_text(&multipart->parts, "</Part>");
     multipart->part_count++;
     if (multipart->part_count > PARTS_MAX || multipart->parts.failed)
         return err_set_internal(err, ERR_STORAGE, 0, "send part",

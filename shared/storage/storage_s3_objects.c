@@ -16,8 +16,9 @@ enum err_code s3_read_head(const struct http_reply *reply, struct s3_head *ret_h
     struct s3_head head = {.nonce = ""};
     struct str value;
     int64_t seconds = 0;
-    if (!http_reply_header(reply, "content-length", &value) ||
-        !text_parse_int(value, 0, INT64_MAX, &head.stat.size) ||
+    head.stat.size = -1;
+    if ((http_reply_header(reply, "content-length", &value) &&
+         !text_parse_int(value, 0, INT64_MAX, &head.stat.size)) ||
         !http_reply_header(reply, "last-modified", &value) ||
         !text_parse_http_date(value, &seconds))
         return no_object_head(err);
@@ -60,6 +61,8 @@ enum err_code s3_head_object(struct storage_s3 *s3, const char *key, int64_t dea
     enum err_code code = s3_run(s3, &call, &reply, err);
     if (code == ERR_OK) {
         code = s3_read_head(&reply, ret_head, err);
+        if (code == ERR_OK && ret_head->stat.size < 0)
+            code = no_object_head(err);
     } else if (code == ERR_NOT_FOUND) {
         struct err bucket_err;
         enum err_code bucket_code = s3_head_bucket(s3, call.operation, &bucket_err);
@@ -142,7 +145,6 @@ static enum err_code send_copy(struct storage_s3 *s3, const struct storage_wante
     if (from->tag && *from->tag)
         s3_call_header(&call, "x-amz-copy-source-if-match", from->tag);
     enum err_code code = s3_run(s3, &call, &reply, err);
-    /* The head of a long copy is sent before its outcome is known. */
     if (code == ERR_OK &&
         s3_xml_value(buf_str(&reply.body), "CopyObjectResult/ETag", &tag, err) != ERR_OK)
         code = s3_failure(&call, &reply, err);

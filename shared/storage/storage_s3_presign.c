@@ -34,8 +34,8 @@ static enum err_code s3_presign_get(void *state, const struct storage_link *link
 }
 
 /* The fields that the client must send as they are: the store checks each. */
-static size_t exact_fields(const struct storage_form *form, char checksum[45],
-                           struct sigv4_pair fields[FIELDS_MAX])
+static size_t exact_fields(const struct storage_s3 *s3, const struct storage_form *form,
+                           char checksum[45], struct sigv4_pair fields[FIELDS_MAX])
 {
     size_t count = 0;
     unsigned char sha256[32];
@@ -43,7 +43,8 @@ static size_t exact_fields(const struct storage_form *form, char checksum[45],
         fields[count++] = (struct sigv4_pair){STR("Content-Type"), str_of(form->mime)};
     if (form->sha256 && text_unhex(str_of(form->sha256), sha256, sizeof sha256)) {
         text_base64(sha256, sizeof sha256, checksum);
-        fields[count++] = (struct sigv4_pair){STR("x-amz-checksum-sha256"), str_of(checksum)};
+        if (!(atomic_load(&s3->refused) & S3_CHECKSUM))
+            fields[count++] = (struct sigv4_pair){STR(S3_CHECKSUM_HEADER), str_of(checksum)};
         fields[count++] = (struct sigv4_pair){STR(S3_SHA256_HEADER), str_of(form->sha256)};
     }
     return count;
@@ -63,7 +64,7 @@ static enum err_code s3_presign_post(void *state, const struct storage_form *for
         .bucket = s3->bucket,
         .key = form->key,
         .exact = fields,
-        .exact_count = exact_fields(form, checksum, fields),
+        .exact_count = exact_fields(s3, form, checksum, fields),
         .min_size = form->min_size,
         .max_size = form->max_size,
         .now_ms = clock_wall_ms(s3->clock),

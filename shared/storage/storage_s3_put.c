@@ -5,12 +5,12 @@
  * never more such threads than buffers in UPLOAD_MEMORY.
  *
  * No write overwrites: PUT and CompleteMultipartUpload carry If-None-Match, and where a store does
- * not know that, a question goes before it. Each put marks its object with a random nonce; so when
+ * not know that, a HEAD goes before it (storage_s3_refused.c). Each put marks its object with a random nonce; so when
  * an answer was lost, or a repeated call finds the key taken, a HEAD shows whether this very put is
  * what stands there. Nothing that depends on how a store makes its tags is needed for that.
  *
  * The SHA-256 of the whole is only known at commit. A single PUT carries it as x-amz-meta-sha256
- * and as the checksum that the store verifies. A multipart object's metadata was fixed when it
+ * and as the checksum that the store verifies, where the store takes one. A multipart object's metadata was fixed when it
  * began, so there it becomes the tag "sha256": AWS, MinIO and SeaweedFS have tags, they cost no
  * copy, and they leave the object's ETag as it is. It only tells other clients: an upload does not
  * fail for it.
@@ -257,37 +257,6 @@ static enum err_code resolve(struct s3_put *put, int status, enum err_code failu
     return failure;
 }
 
-/* Asks the store not to overwrite, or, where it can't, looks itself. */
-static enum err_code forbid_overwriting(struct s3_put *put, struct s3_call *call, struct err *err)
-{
-    struct s3_head head;
-    if (!atomic_load(&put->s3->no_conditions)) {
-        s3_call_header(call, "if-none-match", "*");
-        return ERR_OK;
-    }
-    enum err_code code = s3_head_object(put->s3, put->key, 0, &head, err);
-    if (code == ERR_NOT_FOUND)
-        return ERR_OK;
-    return code == ERR_OK
-               ? err_set_internal(err, ERR_EXISTS, 0, call->operation, "The storage key is taken.")
-               : code;
-}
-
-/* Sends a call that makes the object appear; `prepared` is all of it but the condition. */
-static enum err_code publish(struct s3_put *put, const struct s3_call *prepared,
-                             struct http_reply *reply, struct err *err)
-{
-    struct s3_call call = *prepared;
-    bool was_conditional = !atomic_load(&put->s3->no_conditions);
-    enum err_code code = forbid_overwriting(put, &call, err);
-    if (code == ERR_OK)
-        code = s3_send(put->s3, &call, reply, err);
-    if (code != ERR_OK || reply->status != 501 || !was_conditional)
-        return code;
-    atomic_store(&put->s3->no_conditions, true);
-    return publish(put, prepared, reply, err);
-}
-
 static enum err_code read_put_reply(const struct s3_call *call, const struct http_reply *reply,
                                     char ret_tag[STORAGE_TAG_SIZE], struct err *err)
 {
@@ -310,15 +279,17 @@ static enum err_code put_single(struct s3_put *put, const unsigned char sha256[3
                            .key = put->key,
                            .body = {(const char *)put->filling.data, put->filling.len},
                            .body_sha256 = hex,
+                           .checksum_header = S3_CHECKSUM_HEADER,
+                           .checksum = checksum,
+                           .keeps_existing = true,
                            .deadline_ms = COMMIT_SHARE(put->s3->deadline_ms)};
     text_hex(sha256, 32, hex);
     text_base64(sha256, 32, checksum);
     s3_call_header(&call, "content-type", put->mime);
-    s3_call_header(&call, "x-amz-checksum-sha256", checksum);
     s3_call_header(&call, S3_SHA256_HEADER, hex);
     s3_call_header(&call, S3_NONCE_HEADER, put->nonce);
     http_reply_init(&reply);
-    enum err_code code = publish(put, &call, &reply, err);
+    enum err_code code = s3_send(put->s3, &call, &reply, err);
     if (code == ERR_OK)
         code = read_put_reply(&call, &reply, ret_tag, err);
     crash_point("put.stored");
@@ -328,7 +299,7 @@ static enum err_code put_single(struct s3_put *put, const unsigned char sha256[3
     return code;
 }
 
-/* The head may be 200 before the outcome is known: only the document tells. */
+/* Only the document says that it is done. */
 static enum err_code read_complete_reply(const struct s3_call *call, const struct http_reply *reply,
                                          char ret_tag[STORAGE_TAG_SIZE], struct err *err)
 {
@@ -360,6 +331,7 @@ static enum err_code complete(struct s3_put *put, char ret_tag[STORAGE_TAG_SIZE]
                            .method = "POST",
                            .key = put->key,
                            .body = buf_str(&document),
+                           .keeps_existing = true,
                            .deadline_ms = COMMIT_SHARE(put->s3->deadline_ms)};
     s3_call_query(&call, "uploadId", buf_text(&put->multipart.upload_id));
     enum err_code code =
@@ -367,7 +339,7 @@ static enum err_code complete(struct s3_put *put, char ret_tag[STORAGE_TAG_SIZE]
                         : ERR_OK;
     crash_point("put.before_complete");
     if (code == ERR_OK)
-        code = publish(put, &call, &reply, err);
+        code = s3_send(put->s3, &call, &reply, err);
     if (code == ERR_OK)
         code = read_complete_reply(&call, &reply, ret_tag, err);
     crash_point("put.completed");

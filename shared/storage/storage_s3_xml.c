@@ -285,6 +285,12 @@ static enum err_code take_markup(struct xml *xml, struct err *err)
     return start_tag(xml, err);
 }
 
+/* Unicode 15.0, table 23-5 */
+static void skip_byte_order_mark(struct xml *xml)
+{
+    take(xml, STR("\xef\xbb\xbf"));
+}
+
 enum err_code s3_xml_read(struct str document, s3_xml_callback *callback, void *context,
                           struct err *err)
 {
@@ -292,6 +298,7 @@ enum err_code s3_xml_read(struct str document, s3_xml_callback *callback, void *
     enum err_code code = ERR_OK;
     buf_init(&xml.path, PATH_BYTES);
     buf_init(&xml.text, S3_XML_TEXT_BYTES);
+    skip_byte_order_mark(&xml);
     while (code == ERR_OK && xml.rest.len > 0) {
         if (!take_text(&xml) || (xml.depth == 0 && !is_blank(buf_str(&xml.text))))
             code = malformed(err);
@@ -303,6 +310,22 @@ enum err_code s3_xml_read(struct str document, s3_xml_callback *callback, void *
     buf_release(&xml.path);
     buf_release(&xml.text);
     return code;
+}
+
+bool s3_xml_has_root(struct str document, const char *name)
+{
+    struct xml xml = {.rest = document};
+    struct str root;
+    skip_byte_order_mark(&xml);
+    for (;;) {
+        skip_space(&xml);
+        bool is_comment = take(&xml, STR("<!--"));
+        if (!is_comment && !take(&xml, STR("<?")))
+            break;
+        if (!skip_past(&xml, is_comment ? STR("-->") : STR("?>")))
+            return false;
+    }
+    return take(&xml, STR("<")) && take_name(&xml, &root) && str_equal(root, str_of(name));
 }
 
 /* ---- one value ---- */

@@ -1,6 +1,6 @@
 /*
  * A strict reader of the small XML documents that S3 answers with: elements, text, the five named
- * and the numeric references, UTF-8. No DOCTYPE, no CDATA; attributes and comments are passed over,
+ * and the numeric references, UTF-8 with or without a byte order mark. No DOCTYPE, no CDATA; attributes and comments are passed over,
  * prefixes of names too. Everything is bounded: depth, names, the text of one element. Pure
  * functions, thread-safe.
  */
@@ -27,5 +27,8 @@ enum err_code s3_xml_read(struct str document, s3_xml_callback *callback, void *
 /* Appends the text of the first element with that path. ERR_STORAGE when there is none. */
 enum err_code s3_xml_value(struct str document, const char *path, struct buf *ret_text,
                            struct err *err) ERR_MUST_CHECK;
+
+/* Whether the root element has that name. Only its tag is read, so this is cheap for any document. */
+bool s3_xml_has_root(struct str document, const char *name);
 
 #endif

@@ -12,6 +12,7 @@ What each fault takes besides its own arguments says which requests it is for:
     method  of the request; the command's name (`insert`, `find`, `hello`, …) for MongoDB
     path    a regular expression, searched in the raw path with its query; in the collection's name
             for MongoDB
+    header  the beginning of a header's name in lower case; HTTP alone
     skip    how many matching requests pass before it begins (0)
     times   how many it is for then (no limit)
 The first fault set that matches is used, one for each request. refuse() and cut() are for all
@@ -31,7 +32,7 @@ from pathlib import Path
 from servers import free_ports
 
 PROCESS = Path(__file__).resolve().parent / "faultproxy_process.py"
-ALL = ("method", "path", "skip", "times")
+ALL = ("method", "path", "header", "skip", "times")
 
 
 class Fault:
@@ -137,6 +138,10 @@ class FaultProxy:
     def header(self, name, value, **match):
         """A header of the reply has another value; none when it is None."""
         return self.fault("header", dict(name=name, value=value, **match))
+
+    def chunked(self, **match):
+        """In chunks, so without Content-Length; not for HEAD."""
+        return self.fault("chunked", match)
 
     def status(self, status, headers=None, early=False, **match):
         """Answered with this status and an S3 error document, not passed on. The body is read

@@ -20,7 +20,8 @@ HEAD_LIMIT = 1 << 20
 TICKS = 20  # a second, for slow()
 XML = ('<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
        "<Message>made by the fault proxy</Message></Error>")
-S3_CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}
+S3_CODES = {400: "InvalidArgument", 403: "AccessDenied", 404: "NoSuchKey", 501: "NotImplemented",
+            503: "SlowDown"}
 
 
 class Cut(Exception):
@@ -39,6 +40,7 @@ class Fault:
         self.kind, self.options = kind, options
         self.method = match.get("method")
         self.path = re.compile(match["path"]) if match.get("path") is not None else None
+        self.header = match.get("header")
         self.skip, self.times = match.get("skip", 0), match.get("times")
         self.hits = 0
 
@@ -48,11 +50,13 @@ class Fault:
         except KeyError:
             raise AttributeError(name) from None
 
-    def take(self, method, path):
+    def take(self, method, path, headers=()):
         """Whether it is for this request; counts it."""
         if self.method is not None and self.method != method:
             return False
         if self.path is not None and not self.path.search(path):
+            return False
+        if self.header is not None and not any(name.startswith(self.header) for name in headers):
             return False
         if self.skip > 0:
             self.skip -= 1
@@ -74,7 +78,7 @@ class State:
     def begin(self, method, path, **more):
         """(record, fault or None) of a request that has arrived."""
         with self.lock:
-            fault = next((each for each in self.faults if each.take(method, path)), None)
+            fault = next((each for each in self.faults if each.take(method, path, more.get("headers", ()))), None)
             record = {"method": method, "path": path, "fault": fault.kind if fault else None,
                       "forwarded": False, "status": None, "request_bytes": 0, "reply_bytes": 0,
                       "done": False, **more}
@@ -423,12 +427,13 @@ class HttpConnection(Connection):
         record["status"] = int(first[1])
         length = self.reply_length(method, first[1], headers)
         kind = fault.kind if fault else None
+        framed = "chunked" if kind == "chunked" and length else length
         more = fault.count if kind == "extra" else 0
         headers = self.change_headers(fault, headers, more if length not in (0, "close") else 0)
 
         def send(piece):
             record["reply_bytes"] += len(piece)
-            self.client.send(chunk(piece) if length == "chunked" else piece)
+            self.client.send(chunk(piece) if framed == "chunked" else piece)
 
         body = Body(fault, "reply", send)
         self.client.send(print_head(first, headers))
@@ -437,7 +442,7 @@ class HttpConnection(Connection):
             body.write(piece)
         if more:
             send(b"+" * more)
-        if length == "chunked":
+        if framed == "chunked":
             self.client.send(b"0\r\n\r\n")
         return length != "close" and header(headers, "connection", "").lower() != "close"
 
@@ -448,6 +453,9 @@ class HttpConnection(Connection):
             headers = [each for each in headers if each[0].lower() != fault.name.lower()]
             if fault.value is not None:
                 headers.append((fault.name, fault.value))
+        if kind == "chunked" and header(headers, "content-length", "0") != "0":
+            headers = [each for each in headers if each[0].lower() != "content-length"]
+            headers.append(("Transfer-Encoding", "chunked"))
         if kind == "huge_headers":
             headers = headers + [(f"X-Fill-{n}", "f" * 1000) for n in range(fault.size // 1000)]
         if more and fault.framed:

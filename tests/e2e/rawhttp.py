@@ -21,10 +21,13 @@ class RawResponse:
 
 
 class RawConnection:
-    """One TCP connection; a context manager. Reads end after `timeout` seconds of silence."""
+    """One TCP connection; a context manager. Reads end after `timeout` seconds of silence. With a
+    small `receive_buffer` and `segment`, the kernel keeps little of what a client does not read."""
 
-    def __init__(self, service, timeout=30.0, receive_buffer=None):
+    def __init__(self, service, timeout=30.0, receive_buffer=None, segment=None):
         self.socket = socket.socket()
+        if segment:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)

@@ -230,8 +230,8 @@ def test_fsck_finds_quarantines_and_releases(damaged, kind):
     assert findings(damaged) == ({(kind, file["id"])}, 1)
     if kind != "hash" or damaged.backend.storage != "fs":
         # A store's fault is told as one.
-        ours = damaged.backend.storage == "fs" or kind == "missing"
-        expected = (500, "internal") if ours else (502, "storage_error")
+        expected = ((500, "internal") if damaged.backend.storage == "fs" else
+                    (503, "storage_unavailable") if kind == "missing" else (502, "storage_error"))
         check_problem(damaged.get(path), *expected)
         check_problem(damaged.get(path, headers={"Range": "bytes=0-1"}), *expected)
     assert damaged.get(path + "/meta").json()["status"] == "ready", "fsck alone changed a row"

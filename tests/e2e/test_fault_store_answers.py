@@ -1,9 +1,11 @@
 """F11–F13: a store that answers with errors or nonsense, or whose answers are lost."""
 
+import signal
 import time
 
 import pytest
 
+from exchanges import call
 from faulty import LARGE, LIMIT, NOISE, SMALL, FaultyStore, failed, fixtures, timed
 from framing import check_raw_problem
 from problems import check_problem
@@ -14,6 +16,22 @@ from service import wait_for
 pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite")
 
 shared, quick, faulty = fixtures(FaultyStore)
+
+
+def renew_uploads(service):
+    before = service.kill("files_upload", signal.SIGTERM)
+    wait_for(lambda: service.pids("files_upload") not in ([], before), "another files_upload", 20)
+
+
+@pytest.fixture
+def learning(quick):
+    """`quick` with a program that has not found out yet what the store refuses, and forgets it
+    afterwards."""
+    renew_uploads(quick.service)
+    quick.proxy.forget()
+    yield quick
+    quick.proxy.clear()
+    renew_uploads(quick.service)
 
 
 # ---- F11: errors ----
@@ -27,9 +45,10 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("status", [500, 503, "reset"])
+@pytest.mark.parametrize("status", [500, 503, 200, "reset"])
 @pytest.mark.parametrize("name", CALLS)
 def test_f11_one_failure_of_an_upload_is_repeated(quick, name, status):
+    """200 is a status that was sent before the outcome was known: the error is in the body."""
     match, size = CALLS[name]
     content = random_bytes(size, seed=5)
     before = quick.retries()
@@ -60,7 +79,7 @@ def test_f11_one_failure_of_a_download_is_repeated(quick, status, headers):
 
 @pytest.mark.parametrize("status, expected", [
     (500, (503, "storage_unavailable")), (503, (503, "storage_unavailable")),
-    (403, (502, "storage_error")),
+    (200, (503, "storage_unavailable")), (403, (502, "storage_error")),
 ])
 @pytest.mark.parametrize("name", CALLS)
 def test_f11_uploads_that_always_fail(quick, name, status, expected):
@@ -80,10 +99,12 @@ def test_f11_uploads_that_always_fail(quick, name, status, expected):
 
 @pytest.mark.parametrize("status, expected", [
     (500, (503, "storage_unavailable")), (503, (503, "storage_unavailable")),
-    (403, (502, "storage_error")), (404, (500, "internal")), (204, (502, "storage_error")),
+    (403, (502, "storage_error")), (404, (503, "storage_unavailable")),
+    (204, (502, "storage_error")),
 ])
 def test_f11_downloads_that_always_fail(quick, status, expected):
-    """404 for bytes that must be there is our failure, never "not found"."""
+    """404 for bytes that must be there is never "not found": they may not be visible yet, so shortly
+    after their upload."""
     content = random_bytes(SMALL, seed=8)
     made = quick.service.create(content)
     fault = quick.proxy.status(status, method="GET", path=made["key"])
@@ -124,6 +145,59 @@ def test_f11_a_bucket_that_is_gone(faulty):
     quick.service.delete(f"/api/files/{made['id']}")
     quick.service.coffer("init")
     quick.recovered()
+
+
+# ---- stores that do less than AWS ----
+
+@pytest.mark.parametrize("status", [400, 501])
+def test_a_store_that_refuses_checksums_is_used_without_them(learning, status):
+    """Found out once, then never sent again; the condition not to overwrite still is."""
+    proxy = learning.proxy
+    fault = proxy.status(status, header="x-amz-checksum")
+    for size in (LARGE, SMALL):
+        content = random_bytes(size, seed=14)
+        made = learning.upload("put", content)
+        assert made.status == 201, str(made)
+        assert learning.read(made.json()).body == content
+    assert fault.hits == 1
+    puts = [each["headers"] for each in proxy.requests("PUT", r"^[^?]*$|partNumber=")
+            if each["fault"] is None]
+    assert len(puts) >= 3 and all("content-md5" in each for each in puts)
+    assert [each["headers"]["if-none-match"]
+            for each in proxy.requests("PUT", r"^[^?]*$")] == ["*"]
+
+
+def test_a_store_that_refuses_conditions_is_asked_first(learning):
+    proxy = learning.proxy
+    fault = proxy.status(501, header="if-none-match")
+    for _ in range(2):
+        content = random_bytes(SMALL, seed=15)
+        made = learning.upload("put", content)
+        assert made.status == 201 and learning.read(made.json()).body == content, str(made)
+    assert fault.hits == 2  # as it is, and without the checksum
+    puts = [each["headers"] for each in proxy.requests("PUT") if each["fault"] is None]
+    assert len(puts) == 2 and all("x-amz-checksum-sha256" in each for each in puts)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_store_that_tells_no_length_is_read(quick, size):
+    content = random_bytes(size, seed=16)
+    made = quick.service.create(content)
+    fault = quick.proxy.chunked(method="GET", path=made["key"])
+    assert quick.read(made).body == content
+    assert quick.read(made, headers={"Range": "bytes=5-9"}).body == content[5:10]
+    assert fault.hits == 2
+
+
+def test_an_object_that_is_not_visible_yet_is_asked_for_again(quick):
+    content = random_bytes(SMALL, seed=17)
+    made = quick.service.create(content)
+    for method, headers in (("GET", {}), ("GET", {"Range": "bytes=0-4"}), ("HEAD", {})):
+        fault = quick.proxy.status(404, method=method, path=made["key"], times=1)
+        answer = call(quick.service.port, method, f"/api/files/{made['id']}", None, headers)
+        assert answer.status == 503 and int(answer.headers["retry-after"]) >= 1, str(answer)
+        assert fault.hits == 1
+    assert quick.read(made).body == content
 
 
 # ---- F12: nonsense ----

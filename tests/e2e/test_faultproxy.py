@@ -324,8 +324,15 @@ def test_a_header_less(proxy, client):
     assert client.begin().getheader("ETag") is None
 
 
+def test_chunks_instead_of_a_length(proxy, client):
+    proxy.chunked()
+    answer = client.begin()
+    assert answer.getheader("Content-Length") is None
+    assert answer.getheader("Transfer-Encoding") == "chunked" and answer.read() == BODY
+
+
 @pytest.mark.parametrize("status, code", [
-    (500, b"InternalError"), (503, b"SlowDown"), (403, b"AccessDenied"), (404, b"NoSuchKey")])
+    (400, b"InvalidArgument"), (501, b"NotImplemented"), (500, b"InternalError"), (503, b"SlowDown"), (403, b"AccessDenied"), (404, b"NoSuchKey")])
 def test_a_status_of_its_own(proxy, client, status, code):
     proxy.status(status)
     for _ in range(2):
@@ -380,6 +387,10 @@ def test_only_the_requests_meant(proxy, client):
     assert client.ask("GET", "/bucket/part", {"partNumber": 2})[0] == 404
     assert fault.hits == 2
     assert proxy.count("PUT", r"partNumber=2") == 4 and proxy.count("PUT") == 5
+    fault = proxy.status(500, header="x-amz-content")
+    assert client.ask("GET", "/bucket/part")[0] == 500 and fault.hits == 1
+    fault = proxy.status(501, header="x-amz-checksum")
+    assert client.ask("GET", "/bucket/part")[0] == 500 and fault.hits == 0
 
 
 def test_faults_are_cleared(proxy, client):

@@ -158,7 +158,8 @@ CHANGES = ["same size", "shorter", "longer", "empty", "gone"]
 def check_not_good(service, made, kind, size):
     """Whole downloads are judged by their hash, ranges by the store's tag, HEAD by the size."""
     path = f"/api/files/{made['id']}"
-    expected = (500, "internal") if kind == "gone" else (502, "storage_error")
+    # A young object that is missing may not be visible yet.
+    expected = (503, "storage_unavailable") if kind == "gone" else (502, "storage_error")
     for headers in ({"Range": "bytes=0-9"}, {"Range": f"bytes={size - 5}-"}, {"Range": "bytes=-1"}):
         check_problem(service.get(path, headers=headers), *expected)
     for tail in ("", "/download"):

@@ -88,6 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     enum err_code code = s3_xml_read(document, note, &told, &err);
     MUST(code == ERR_OK || code == ERR_STORAGE);
     MUST(code != ERR_OK || told.elements > 0);
+    MUST(!s3_xml_has_root(document, "Error") || size >= strlen("<Error"));
     MUST(told.elements <= size && told.texts <= size);
     check_page(document, code == ERR_OK);
     check_failure(document);

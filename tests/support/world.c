@@ -41,7 +41,7 @@ bool open_remote_world(struct world *world)
 {
     static struct storage_driver remote;
     remote = storage_fs_driver;
-    remote.capabilities = STORAGE_WAITS;
+    remote.capabilities = STORAGE_WAITS | STORAGE_MAY_LAG;
     return open_with(world, &remote);
 }
 

@@ -64,6 +64,8 @@ TEST(config, defaults_are_those_of_the_contract)
     CHECK_INT(config.max_connections, 4096);
     CHECK_INT(config.body_idle_seconds, 30);
     CHECK_INT(config.body_min_rate, 1024);
+    CHECK_INT(config.download_rate_seconds, 60);
+    CHECK_INT(config.download_min_rate, 2048);
     CHECK_INT(config.request_deadline_seconds, 30);
     CHECK_INT(config.stop_grace_seconds, 20);
     CHECK_INT(config.sqlite_busy_timeout_ms, 5000);

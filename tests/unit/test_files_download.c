@@ -131,8 +131,14 @@ TEST(files_download, never_ends_well_with_wrong_bytes)
     CHECK_INT(read_range(&world, &large, 0, 10, &out), ERR_STORAGE);
     CHECK_ERR(files_download_probe(&world.files, &large, &err), ERR_STORAGE, &err);
     CHECK_ERR(storage_remove(world.files.storage, large.key, &err), ERR_OK, &err);
+    /* A young object may not be visible yet. */
+    CHECK_INT(read_range(&world, &large, 0, 10, &out), ERR_STORAGE_UNAVAILABLE);
+    CHECK_ERR(files_download_probe(&world.files, &large, &err), ERR_STORAGE_UNAVAILABLE, &err);
+    large.created_ms -= LIMIT_VISIBLE_MS;
     CHECK_INT(read_range(&world, &large, 0, 10, &out), ERR_INTERNAL);
     CHECK_ERR(files_download_probe(&world.files, &large, &err), ERR_INTERNAL, &err);
+    large.created_ms += 3 * LIMIT_VISIBLE_MS;
+    CHECK_INT(read_range(&world, &large, 0, 10, &out), ERR_INTERNAL);
     buf_release(&out);
     free(content);
     close_world(&world);

@@ -63,6 +63,39 @@ TEST(http_faults, repeats_what_may_be_repeated)
     }
 }
 
+static bool says_error(const struct http_reply *reply)
+{
+    return reply->status == 200 && str_equal(buf_str(&reply->body), STR("error"));
+}
+
+TEST(http_faults, repeats_a_failure_that_the_status_hides)
+{
+    static const struct {
+        const char *name;
+        const char *answer;
+        int fails;
+        const char *want;
+        int requests;
+    } rows[] = {
+        {"once", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nerror", 1, "ok", 2},
+        {"always", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nerror", 100, "error", 3},
+        {"another status", "HTTP/1.1 400 X\r\nContent-Length: 5\r\n\r\nerror", 1, "error", 1},
+        {"another body", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine", 1, "fine", 1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct failing failing = {.left = rows[i].fails, .answer = rows[i].answer};
+        struct http_fixture fixture;
+        http_fixture_open(&fixture, serve_failing, &failing, NULL);
+        struct http_request request = http_test_get(fixture.url);
+        request.attempts = 3;
+        request.hides_failure = says_error;
+        CHECK_ERR_ROW(rows[i].name, http_fixture_send(&fixture, &request), ERR_OK, &fixture.err);
+        CHECK_STR_ROW(rows[i].name, buf_str(&fixture.reply.body), rows[i].want);
+        CHECK_INT_ROW(rows[i].name, http_server_requests(fixture.server), rows[i].requests);
+        http_fixture_close(&fixture);
+    }
+}
+
 TEST(http_faults, waits_as_long_as_it_is_asked_to_if_the_deadline_allows)
 {
     static const struct {

@@ -96,7 +96,8 @@ TEST(storage_libs3, an_open_library_has_its_xml_parser_ready)
 
 TEST(storage_libs3, claims_nothing_it_can_not_do)
 {
-    CHECK_INT(storage_libs3_driver.capabilities, STORAGE_WAITS | STORAGE_HAS_TAGS);
+    CHECK_INT(storage_libs3_driver.capabilities,
+              STORAGE_WAITS | STORAGE_HAS_TAGS | STORAGE_MAY_LAG);
     CHECK(!storage_libs3_driver.presigning && !storage_libs3_driver.downloads->sendfile_path);
 }
 

@@ -30,6 +30,7 @@ TEST(storage_s3_xml, reads_elements_and_text)
         {"text around elements is not told", "<a> x <b>1</b> y </a>", "a/b=1;a=;"},
         {"declaration", "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<a>x</a>\n", "a=x;"},
         {"blanks first", " \r\n\t<?xml version='1.0'?> <a>x</a>", "a=x;"},
+        {"byte order mark", "\xef\xbb\xbf<?xml version='1.0'?><a>x</a>", "a=x;"},
         {"attributes", "<a xmlns=\"http://x/\" b='c>d'>x</a>", "a=x;"},
         {"attribute, closed at once", "<a><b c=\"d\"/></a>", "a/b=;a=;"},
         {"prefix", "<s3:a><s3:b>x</s3:b></s3:a>", "a/b=x;a=;"},
@@ -114,6 +115,34 @@ TEST(storage_s3_xml, refuses_what_is_not_well_formed_or_too_much)
         CHECK_ERR_ROW(rows[i], s3_xml_read(str_of(rows[i]), note, &out, &err), ERR_STORAGE, &err);
         buf_release(&out);
     }
+}
+
+TEST(storage_s3_xml, tells_the_root_by_its_tag)
+{
+    static const struct {
+        const char *in;
+        bool want;
+    } rows[] = {
+        {"<Error><Code>x</Code></Error>", true},
+        {"<Error/>", true},
+        {"<Error", true},
+        {"<s3:Error xmlns:s3=\"x\">", true},
+        {"<?xml version=\"1.0\"?>\n\n   <Error>", true},
+        {" \r\n<?xml version=\"1.0\"?><!-- x --><Error>", true},
+        {"\xef\xbb\xbf<Error>", true},
+        {"<Errors>", false},
+        {"<error>", false},
+        {"<a><Error/></a>", false},
+        {"<!-- <Error> -->", false},
+        {"<?xml <Error>", false},
+        {"<!-- <Error>", false},
+        {"Error", false},
+        {"<", false},
+        {" ", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        CHECK_ROW(rows[i].in, s3_xml_has_root(str_of(rows[i].in), "Error") == rows[i].want);
 }
 
 TEST(storage_s3_xml, a_text_is_bounded)

@@ -57,3 +57,52 @@ TEST(watchdog, ends_the_silent_and_the_slow_but_not_the_steady_or_our_own_slowne
         close(fds[1]);
     }
 }
+
+/* How one who sends goes on: the bytes the gateway takes in each tenth of a second. */
+static bool is_ended(const struct config *config, int64_t taken, bool writing, int tenths)
+{
+    struct watch watch;
+    struct watchdog *watchdog = NULL;
+    struct err err = {0};
+    const struct timespec tenth = {.tv_nsec = 100000000};
+    const struct watchdog_options options = {
+        .config = config, .clock = &clock_system, .watches = &watch, .count = 1};
+    CHECK_ERR(watchdog_open(&watchdog, &options, &err), ERR_OK, &err);
+    watch_begin(&watch, &clock_system, 0);
+    atomic_store(&watch.writing, writing);
+    for (int i = 0; i < tenths && !atomic_load(&watch.timed_out); i++) {
+        nanosleep(&tenth, NULL);
+        atomic_fetch_add(&watch.sent, taken);
+    }
+    bool ended = atomic_load(&watch.timed_out);
+    watch_end(&watch);
+    watchdog_close(watchdog);
+    return ended;
+}
+
+TEST(watchdog, ends_who_takes_an_answer_more_slowly_than_the_minimum_rate)
+{
+    static const struct {
+        const char *name;
+        int64_t rate;
+        int64_t taken; /* in a tenth of a second */
+        bool writing;
+        int tenths; /* at most */
+        bool ends;
+    } rows[] = {
+        {"nothing", 512 * 1024, 0, true, 100, true},
+        {"hardly anything", 512 * 1024, 1024, true, 100, true},
+        {"steady", 512 * 1024, 200 * 1024, true, 15, false},
+        {"our own slowness", 512 * 1024, 0, false, 15, false},
+        {"off", 0, 0, true, 15, false},
+        /* A step of the gateway would take so long at this rate. */
+        {"too early to tell", 32 * 1024, 0, true, 15, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct config config = {
+            .body_idle_seconds = 30, .download_rate_seconds = 1, .download_min_rate = rows[i].rate};
+        CHECK_INT_ROW(rows[i].name,
+                      is_ended(&config, rows[i].taken, rows[i].writing, rows[i].tenths),
+                      rows[i].ends);
+    }
+}
