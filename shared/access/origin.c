@@ -1,5 +1,6 @@
 #include "access/origin.h"
 
+#include "access/forwarded.h"
 #include "base/address.h"
 
 static bool list_has(const char *list, struct str wanted)
@@ -54,6 +55,11 @@ enum err_code origin_check(const struct config *config, const struct request *re
     struct str origin;
     if (config->auth_mode != AUTH_MODE_NONE)
         return ERR_OK;
+    if (forwarded_by_unlisted(config, request))
+        return err_set(err, ERR_FORBIDDEN, "proxy",
+                       "The request came through a proxy that is not in TRUSTED_PROXIES, and "
+                       "AUTH_MODE=none makes every client an admin. Set AUTH_MODE=token, or list "
+                       "the proxy in TRUSTED_PROXIES.");
     if (!host_is_allowed(config, request->host))
         return err_set(err, ERR_FORBIDDEN, "host",
                        "The Host header is neither a loopback name nor in ALLOWED_HOSTS.");

@@ -9,7 +9,7 @@
 #include "http/request.h"
 #include "http/response.h"
 
-/* AUTH_MODE=none: ERR_FORBIDDEN unless Host is a loopback name or in ALLOWED_HOSTS, and for POST,
+/* AUTH_MODE=none: ERR_FORBIDDEN for what came through a proxy outside TRUSTED_PROXIES, unless Host is a loopback name or in ALLOWED_HOSTS, and for POST,
  * PUT, PATCH, DELETE with a foreign Origin (unless in ALLOWED_ORIGINS) or Sec-Fetch-Site:
  * cross-site. Other modes: always ERR_OK, a token is proof enough. */
 enum err_code origin_check(const struct config *config, const struct request *request,

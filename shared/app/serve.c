@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "access/forwarded.h"
 #include "access/origin.h"
 #include "app/request_log.h"
 #include "base/address.h"
@@ -59,7 +60,8 @@ bool app_is_operator(const struct app_ctx *ctx)
     struct principal principal;
     struct err err;
     const struct config *config = ctx->files->config;
-    if (address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
+    if (address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr) &&
+        forwarded_client_is_known(config, &ctx->request))
         return true;
     /* AUTH_MODE=none makes everyone an admin, but nobody shows a token. */
     return config->auth_mode != AUTH_MODE_NONE &&
