@@ -57,6 +57,8 @@ struct config {
     int64_t download_workers;                        /* DOWNLOAD_WORKERS: 64 on fs, else 256 */
     int64_t workers;                                 /* WORKERS, 16: each other program */
     int64_t max_connections;                         /* MAX_CONNECTIONS, 4096: lighttpd */
+    int64_t keep_alive_seconds;                      /* KEEP_ALIVE_SECONDS, 75: lighttpd */
+    int64_t write_idle_seconds;                      /* WRITE_IDLE_SECONDS, 60: lighttpd */
     int64_t body_idle_seconds;                       /* BODY_IDLE_SECONDS, 30 */
     int64_t body_min_rate;              /* BODY_MIN_RATE, 1024 bytes/s over body_idle_seconds */
     int64_t request_deadline_seconds;   /* REQUEST_DEADLINE_SECONDS, 30: all but bodies */
