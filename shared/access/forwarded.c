@@ -44,6 +44,21 @@ static bool chain_is_sound(const struct config *config, const struct request *re
            ends_at_client(config, request, addresses);
 }
 
+void forwarded_apply(const struct config *config, struct request *request)
+{
+    struct str addresses;
+    if (!peer_is_listed(config, request) || !request_header(request, "X_FORWARDED_FOR", &addresses))
+        return;
+    while (addresses.len > 0) {
+        const struct str address = cut_last(&addresses);
+        if (address_in_list(str_of(config->trusted_proxies), address))
+            continue;
+        if (address_is_valid(address))
+            request->remote_addr = address;
+        return;
+    }
+}
+
 bool forwarded_by_unlisted(const struct config *config, const struct request *request)
 {
     if (is_given(request, "X_COFFER_UNLISTED_PROXY"))

@@ -11,6 +11,9 @@
 #include "base/config.h"
 #include "http/request.h"
 
+/* Does for a request that mod_proxy handed over what mod_extforward does for the others: sets remote_addr
+ * from X-Forwarded-For where the peer is in TRUSTED_PROXIES. */
+void forwarded_apply(const struct config *config, struct request *request);
 /* Did it come through a proxy outside TRUSTED_PROXIES, as X-Forwarded-For, Forwarded or Via tell? */
 bool forwarded_by_unlisted(const struct config *config, const struct request *request);
 /* Is REMOTE_ADDR the address of the client itself: no unlisted proxy, and a listed one named the

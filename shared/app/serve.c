@@ -251,6 +251,8 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
     response_init(&ctx->response);
     idempotency_init(&ctx->idempotency, service->files.metadata, service->files.clock);
     enum err_code code = request_from_env(&ctx->request, fcgi_environment(fcgi), err);
+    if (fcgi_is_proxied(fcgi))
+        forwarded_apply(service->files.config, &ctx->request);
     trace_start(&ctx->trace, service->files.clock,
                 request_header_or_empty(&ctx->request, "X_REQUEST_ID"),
                 request_header_or_empty(&ctx->request, "TRACEPARENT"));
