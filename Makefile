@@ -61,6 +61,9 @@ MONGODB_SOURCES := $(wildcard shared/metadata/metadata_mongodb*.c)
 MONGODB_OBJECTS := $(MONGODB_SOURCES:%.c=$(BUILD)/%.o)
 MONGODB_LIBS := -lmongoc-1.0 -lbson-1.0
 MONGODB_PLUGIN := $(BUILD)/bin/coffer-mongodb.so
+# Preloaded into lighttpd, which knows no sanitizers.
+GATE := $(BUILD)/bin/coffer-gate.so
+GATE_SOURCES := lighttpd/gate.c shared/base/address.c shared/base/str.c shared/base/text.c
 LIB_SOURCES := $(filter-out $(MONGODB_SOURCES),$(wildcard shared/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(BUILD)/%.o)
 PROGRAM_SOURCES := $(wildcard fcgi-apps/*.c)
@@ -78,7 +81,7 @@ ALL_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCE
 DEPENDENCIES := $(ALL_SOURCES:%.c=$(BUILD)/%.d)
 
 .PHONY: build
-build: $(PROGRAMS) $(CLI) $(MONGODB_PLUGIN) ## compile the programs and the admin command
+build: $(PROGRAMS) $(CLI) $(MONGODB_PLUGIN) $(GATE) ## compile the programs and the admin command
 
 $(LIB): $(LIB_OBJECTS)
 	@rm -f $@
@@ -101,6 +104,14 @@ $(MONGODB_PLUGIN): $(MONGODB_OBJECTS) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -shared $(filter-out -pie,$(LDFLAGS_ALL)) -Wl,-Bsymbolic,--exclude-libs,ALL $^ \
 		$(MONGODB_LIBS) $(LIBS) -o $@
+
+# ISO C has no word for the parameter of accept4 that glibc declares.
+$(GATE): $(GATE_SOURCES) shared/base/address.h shared/base/str.h shared/base/text.h
+	@mkdir -p $(@D)
+	$(CC) -shared -std=c17 -O2 -g -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections \
+		$(WARNINGS) -Wno-pedantic -fstack-protector-strong -fstack-clash-protection -fcf-protection \
+		-D_GNU_SOURCE -Ishared -include base/banned.h \
+		-Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--gc-sections $(GATE_SOURCES) -o $@
 
 $(CLI): $(CLI_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
@@ -278,7 +289,7 @@ bench: deps-bench ## speed and memory beside lighttpd alone, a bare loop, and Ex
 
 # ---- keeping it in order ----
 
-C_FILES := $(wildcard shared/*/*.[ch] fcgi-apps/*.c cli/*.[ch] tests/*/*.[ch])
+C_FILES := $(wildcard lighttpd/*.c shared/*/*.[ch] fcgi-apps/*.c cli/*.[ch] tests/*/*.[ch])
 TIDY_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES)
 # clang's warnings come with clang-tidy (clang-diagnostic-*), so clang compiles nothing.
 TIDY_FLAGS := -std=c17 $(WARNINGS) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
@@ -317,7 +328,7 @@ install: build ## install to PREFIX (/usr/local) below DESTDIR
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/coffer' \
 		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors' '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 	install -m 755 $(CLI) lighttpd/coffer-serve '$(DESTDIR)$(PREFIX)/bin'
-	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) '$(DESTDIR)$(PREFIX)/libexec/coffer'
+	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) $(GATE) '$(DESTDIR)$(PREFIX)/libexec/coffer'
 	install -m 644 lighttpd/*.conf lighttpd/*.bash lighttpd/*.sh '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
 	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
 	install -m 644 LICENSE docs/licenses/*.txt '$(DESTDIR)$(PREFIX)/share/doc/coffer'

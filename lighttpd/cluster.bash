@@ -67,6 +67,33 @@ begin_nodes_file() {
     write_nodes_file "${nodes[@]}"
 }
 
+# Rules for lighttpd: a gateway's nodes are told of a request that a proxy outside TRUSTED_PROXIES
+# forwarded (shared/access/forwarded.h). Without X-Forwarded-For the address that lighttpd knows is the
+# peer's own. With it, the nodes see from the addresses in it whether the peer was listed; but for
+# 127.0.0.1, which they may list because their gateway has it.
+# shellcheck disable=SC2016,SC2059 # lighttpd's variables, templates of its rules
+list_forwarded_rules() {
+    local each begin='' end='' name
+    local -r given='$REQUEST_HEADER["%s"] =~ "." { setenv.set-request-header += (%s"X-Coffer-Unlisted-Proxy" => "1") }\n'
+    local -r drop='"X-Forwarded-For" => ""'
+    if [ -z "${TRUSTED_PROXIES-}" ]; then
+        printf 'setenv.set-request-header += (%s, "Forwarded" => "")\n' "$drop"
+        for name in X-Forwarded-For Forwarded Via; do printf "$given" "$name" ''; done
+        return
+    fi
+    for each in ${TRUSTED_PROXIES//,/ }; do
+        begin+="\$HTTP[\"remoteip\"] != \"$each\" {"$'\n'
+        end+='}'
+    done
+    {
+        printf '%s$HTTP["remoteip"] == "127.0.0.1" {\n' "$begin"
+        printf "$given" X-Forwarded-For "$drop, "
+        printf '}\n$REQUEST_HEADER["X-Forwarded-For"] == "" {\n'
+        printf "$given" Forwarded '' Via ''
+        printf '}\n%s\n' "$end"
+    }
+}
+
 # -- the attendant: asks the nodes, keeps the health program running -----------------------------
 
 start_attendant() {

@@ -42,9 +42,20 @@ status_command() {
         "$port" "$(cat "$RUNTIME_DIR/launcher.pid")" "$RUNTIME_DIR"
 }
 
+# A whole upload may wait in the spool. What is mounted there says by itself how much it holds.
+check_spool() {
+    local holds=$SPOOL_MAX_BYTES
+    if mountpoint -q -- "$spool"; then
+        holds=$(($(stat -f -c '%b * %S' -- "$spool")))
+    fi
+    [ "$MAX_FILE_SIZE" -le "$holds" ] ||
+        die "MAX_FILE_SIZE ($MAX_FILE_SIZE bytes) is more than the upload spool holds ($holds): set SPOOL_MAX_BYTES, or mount a larger file system at $spool"
+}
+
 check_command() {
     local configuration=${role:-single}.conf
     check_lighttpd
+    check_spool
     raise_limits
     if [ "$role" = gateway ] || [ "$role" = nodes ]; then
         configuration=gateway.conf

@@ -1,5 +1,6 @@
 #include "access/origin.h"
 
+#include "access/forwarded.h"
 #include "base/address.h"
 
 static bool list_has(const char *list, struct str wanted)
@@ -48,13 +49,24 @@ static bool is_change(enum http_method method)
            method == METHOD_DELETE;
 }
 
+/* Probes carry the address of a container, or no Host, and the answers are nobody's secret. */
+static bool is_probe(enum route route)
+{
+    return route == ROUTE_LIVE || route == ROUTE_READY || route == ROUTE_HEALTH;
+}
+
 enum err_code origin_check(const struct config *config, const struct request *request,
                            struct err *err)
 {
     struct str origin;
     if (config->auth_mode != AUTH_MODE_NONE)
         return ERR_OK;
-    if (!host_is_allowed(config, request->host))
+    if (forwarded_by_unlisted(config, request))
+        return err_set(err, ERR_FORBIDDEN, "proxy",
+                       "The request came through a proxy that is not in TRUSTED_PROXIES, and "
+                       "AUTH_MODE=none makes every client an admin. Set AUTH_MODE=token, or list "
+                       "the proxy in TRUSTED_PROXIES.");
+    if (!is_probe(request->route) && !host_is_allowed(config, request->host))
         return err_set(err, ERR_FORBIDDEN, "host",
                        "The Host header is neither a loopback name nor in ALLOWED_HOSTS.");
     if (!is_change(request->method))
@@ -71,26 +83,119 @@ enum err_code origin_check(const struct config *config, const struct request *re
     return ERR_OK;
 }
 
+enum { FROM_CLIENT = 1, TO_CLIENT = 2, BOTH = FROM_CLIENT | TO_CLIENT };
+
+/* The headers of API.md that pages may not use unless they are listed
+ * (https://fetch.spec.whatwg.org/#cors-safelisted-request-header, #cors-safelisted-response-header). */
+static const struct {
+    const char *name;
+    unsigned way;
+} cors_headers[] = {
+    {"Accept", FROM_CLIENT},
+    {"Accept-Ranges", TO_CLIENT},
+    {"Allow", TO_CLIENT},
+    {"Authorization", FROM_CLIENT},
+    {"Content-Digest", BOTH},
+    {"Content-Disposition", BOTH},
+    {"Content-Encoding", BOTH},
+    {"Content-MD5", FROM_CLIENT},
+    {"Content-Range", BOTH},
+    {"Content-Security-Policy", TO_CLIENT},
+    {"Content-Type", BOTH},
+    {"Date", TO_CLIENT},
+    {"ETag", TO_CLIENT},
+    {"Idempotency-Key", FROM_CLIENT},
+    {"Idempotency-Replayed", TO_CLIENT},
+    {"If-Match", FROM_CLIENT},
+    {"If-Modified-Since", FROM_CLIENT},
+    {"If-None-Match", FROM_CLIENT},
+    {"If-Range", FROM_CLIENT},
+    {"If-Unmodified-Since", FROM_CLIENT},
+    {"Last-Event-ID", FROM_CLIENT},
+    {"Location", TO_CLIENT},
+    {"Range", FROM_CLIENT},
+    {"RateLimit", TO_CLIENT},
+    {"RateLimit-Policy", TO_CLIENT},
+    {"Repr-Digest", BOTH},
+    {"Retry-After", TO_CLIENT},
+    {"Tus-Checksum-Algorithm", TO_CLIENT},
+    {"Tus-Extension", TO_CLIENT},
+    {"Tus-Max-Size", TO_CLIENT},
+    {"Tus-Resumable", BOTH},
+    {"Tus-Version", TO_CLIENT},
+    {"Upload-Checksum", FROM_CLIENT},
+    {"Upload-Complete", BOTH},
+    {"Upload-Defer-Length", BOTH},
+    {"Upload-Draft-Interop-Version", BOTH},
+    {"Upload-Expires", TO_CLIENT},
+    {"Upload-Length", BOTH},
+    {"Upload-Limit", TO_CLIENT},
+    {"Upload-Metadata", BOTH},
+    {"Upload-Offset", BOTH},
+    {"Vary", TO_CLIENT},
+    {"WWW-Authenticate", TO_CLIENT},
+    {"X-Content-Type-Options", TO_CLIENT},
+    {"X-Request-Id", BOTH},
+    {"traceparent", BOTH},
+    {"tracestate", FROM_CLIENT},
+};
+
+#define CORS_LIST_MAX 2048
+
+static void write_list(struct response *response, const char *name, unsigned way)
+{
+    struct buf list;
+    buf_init(&list, CORS_LIST_MAX);
+    for (size_t i = 0; i < sizeof cors_headers / sizeof *cors_headers; i++)
+        if (cors_headers[i].way & way)
+            buf_printf(&list, "%s%s", list.len ? ", " : "", cors_headers[i].name);
+    response->failed = response->failed || list.failed;
+    response_header(response, name, buf_str(&list));
+    buf_release(&list);
+}
+
+/* Has lighttpd refused the request before it had read its headers? */
+static bool origin_is_unread(const struct request *request)
+{
+    switch (request->redirect_status) {
+    case 400:
+    case 431:
+    case 501:
+    case 505:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* "*" where nobody knows who asked: the answer says nothing about anybody, and a page can't send
+ * credentials along without one that names it. With one listed origin it is named. */
+static struct str allowed_origin(const struct config *config, const struct request *request)
+{
+    struct str origin;
+    const struct str listed = str_of(config->allowed_origins);
+    if (request_header(request, "ORIGIN", &origin))
+        return list_has(config->allowed_origins, origin) ? origin : (struct str){0};
+    if (!origin_is_unread(request))
+        return (struct str){0};
+    return str_find(listed, ',') < listed.len ? STR("*") : str_trim(listed);
+}
+
 void origin_write_cors(const struct config *config, const struct request *request,
                        struct response *response)
 {
-    struct str origin;
     if (config->allowed_origins[0] == '\0')
         return;
     response_header_text(response, "Vary", "Origin");
-    if (!request_header(request, "ORIGIN", &origin) || !list_has(config->allowed_origins, origin))
+    const struct str origin = allowed_origin(config, request);
+    if (origin.len == 0)
         return;
     response_header(response, "Access-Control-Allow-Origin", origin);
-    response_header_text(response, "Access-Control-Expose-Headers",
-                         "Location, ETag, Content-Disposition, Repr-Digest, X-Request-Id, "
-                         "Idempotency-Replayed");
+    write_list(response, "Access-Control-Expose-Headers", TO_CLIENT);
     if (request->method != METHOD_OPTIONS)
         return;
     response_header_text(response, "Access-Control-Allow-Methods",
                          "GET, HEAD, POST, PUT, PATCH, DELETE");
-    response_header_text(response, "Access-Control-Allow-Headers",
-                         "Authorization, Content-Type, Content-Digest, Repr-Digest, Content-MD5, "
-                         "Idempotency-Key, If-Match, If-None-Match, Range, X-Request-Id, "
-                         "traceparent");
+    write_list(response, "Access-Control-Allow-Headers", FROM_CLIENT);
     response_header_text(response, "Access-Control-Max-Age", "600");
 }

@@ -9,12 +9,13 @@
 #include "http/request.h"
 #include "http/response.h"
 
-/* AUTH_MODE=none: ERR_FORBIDDEN unless Host is a loopback name or in ALLOWED_HOSTS, and for POST,
- * PUT, PATCH, DELETE with a foreign Origin (unless in ALLOWED_ORIGINS) or Sec-Fetch-Site:
+/* AUTH_MODE=none: ERR_FORBIDDEN for what came through a proxy outside TRUSTED_PROXIES, unless
+ * Host is a loopback name or in ALLOWED_HOSTS (any will do for probes), and for POST, PUT, PATCH, DELETE with a foreign Origin (unless in ALLOWED_ORIGINS) or Sec-Fetch-Site:
  * cross-site. Other modes: always ERR_OK, a token is proof enough. */
 enum err_code origin_check(const struct config *config, const struct request *request,
                            struct err *err) ERR_MUST_CHECK;
-/* Adds the CORS headers when Origin is in ALLOWED_ORIGINS, and Vary: Origin when any is set. */
+/* Adds the CORS headers when Origin is in ALLOWED_ORIGINS, or when lighttpd refused the request before
+ * anybody had read it; and Vary: Origin when any is set. */
 void origin_write_cors(const struct config *config, const struct request *request,
                        struct response *response);
 

@@ -12,6 +12,7 @@
 #include "app/fcgi_body.h"
 #include "app/fcgi_head.h"
 #include "app/fcgi_records.h"
+#include "app/proxied.h"
 
 #define ACCEPT_TIMEOUT_SECONDS 60
 #define DIRECT_BYTES (16 * 1024) /* pieces from here on don't go through libfcgi's buffer */
@@ -24,7 +25,9 @@ struct fcgi {
     bool has_whole_body;     /* it had arrived with the head */
     bool has_head_alone;     /* libfcgi was given the head alone; else it reads the body, too */
     struct fcgi_body direct; /* where the body comes from when it is not libfcgi's */
-    int64_t body_length;     /* bytes promised */
+    bool is_proxied;         /* HTTP of mod_proxy's: libfcgi has no part in it */
+    struct proxied proxied;
+    int64_t body_length; /* bytes promised */
     int64_t received;
     bool sends_direct; /* pieces of the answer were written past libfcgi */
     bool is_refused;   /* the watchdog ended the sending */
@@ -99,6 +102,7 @@ enum err_code fcgi_open(struct fcgi **ret_fcgi, const struct fcgi_options *optio
     if (!fcgi)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "fcgi", "out of memory");
     fcgi->options = *options;
+    fcgi->proxied.fd = -1;
     /* No listening socket for libfcgi: after a broken connection it must come back to us. */
     if (FCGX_InitRequest(&fcgi->request, -1, FCGI_FAIL_ACCEPT_ON_INTR) != 0) {
         free(fcgi);
@@ -165,6 +169,17 @@ static bool read_head_alone(struct fcgi *fcgi, struct fcgi_peek *peek)
     return fcgi->has_head_alone ? read : read_head(fcgi, &fcgi->fd);
 }
 
+/* Of a program that takes uploads alone. */
+static bool read_proxied(struct fcgi *fcgi, const struct fcgi_peek *peek)
+{
+    if (!fcgi->options.head_pipe || !proxied_begins(peek->bytes, peek->len))
+        return false;
+    fcgi->is_proxied = proxied_read_head(&fcgi->proxied, fcgi->fd, &fcgi->options.watch->timed_out);
+    if (!fcgi->is_proxied)
+        proxied_release(&fcgi->proxied);
+    return fcgi->is_proxied;
+}
+
 bool fcgi_read(struct fcgi *fcgi)
 {
     struct fcgi_peek peek;
@@ -174,7 +189,10 @@ bool fcgi_read(struct fcgi *fcgi)
     bool read = fcgi_head_peek(fcgi->fd, &watch->timed_out, &peek);
     fcgi->has_whole_body = read && peek.has_body;
     fcgi->has_head_alone = false;
-    if (read)
+    fcgi->is_proxied = false;
+    if (!read)
+        read = read_proxied(fcgi, &peek);
+    else
         read = fcgi->options.head_pipe && !peek.has_body ? read_head_alone(fcgi, &peek)
                                                          : read_head(fcgi, &fcgi->fd);
     atomic_store(&watch->waiting, false);
@@ -193,7 +211,12 @@ bool fcgi_read(struct fcgi *fcgi)
 
 char *const *fcgi_environment(const struct fcgi *fcgi)
 {
-    return fcgi->request.envp;
+    return fcgi->is_proxied ? fcgi->proxied.variables : fcgi->request.envp;
+}
+
+bool fcgi_is_proxied(const struct fcgi *fcgi)
+{
+    return fcgi->is_proxied;
 }
 
 static enum err_code body_error(const struct fcgi *fcgi, struct err *err)
@@ -245,10 +268,27 @@ static enum err_code next_piece(struct source *source, struct str *ret_piece, st
     return ERR_OK;
 }
 
+static enum err_code next_proxied(struct source *source, struct str *ret_piece, struct err *err)
+{
+    struct fcgi *fcgi = (struct fcgi *)(void *)((char *)source - offsetof(struct fcgi, body));
+    struct watch *watch = fcgi->options.watch;
+    if (atomic_load(&watch->timed_out))
+        return body_error(fcgi, err);
+    atomic_store(&watch->waiting, true);
+    struct str piece = proxied_body_next(&fcgi->proxied);
+    atomic_store(&watch->waiting, false);
+    if (piece.len == 0 && !fcgi->proxied.is_complete)
+        return body_error(fcgi, err);
+    fcgi->received += (int64_t)piece.len;
+    atomic_store(&watch->received, fcgi->received);
+    *ret_piece = piece;
+    return ERR_OK;
+}
+
 enum err_code fcgi_begin_body(struct fcgi *fcgi, int64_t content_length, struct source **ret_body,
                               struct err *err)
 {
-    fcgi->body.next = next_piece;
+    fcgi->body.next = fcgi->is_proxied ? next_proxied : next_piece;
     fcgi->body_length = content_length;
     *ret_body = &fcgi->body;
     if (!fcgi->has_head_alone || content_length == 0)
@@ -280,6 +320,8 @@ bool fcgi_is_refused(const struct fcgi *fcgi)
 
 bool fcgi_send(struct fcgi *fcgi, struct str piece)
 {
+    if (fcgi->is_proxied)
+        return proxied_send(&fcgi->proxied, piece, fcgi->options.watch);
     /* Past the first large piece the connection may be full, and libfcgi's writes are not watched. */
     if (piece.len >= DIRECT_BYTES || fcgi->sends_direct)
         return send_direct(fcgi, piece);
@@ -303,6 +345,13 @@ static bool may_close_at_once(const struct fcgi *fcgi)
 
 void fcgi_finish(struct fcgi *fcgi)
 {
+    if (fcgi->is_proxied) {
+        watch_end(fcgi->options.watch);
+        proxied_finish(&fcgi->proxied);
+        proxied_release(&fcgi->proxied);
+        close(fcgi->fd);
+        return;
+    }
     fcgi_body_release(&fcgi->direct);
     if (may_close_at_once(fcgi))
         FCGX_Detach(&fcgi->request);

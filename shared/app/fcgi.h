@@ -48,6 +48,8 @@ enum fcgi_accepted fcgi_accept(struct fcgi *fcgi);
 bool fcgi_read(struct fcgi *fcgi);
 /* "NAME=value" … NULL; borrowed until fcgi_finish. */
 char *const *fcgi_environment(const struct fcgi *fcgi);
+/* Did lighttpd's mod_proxy send it, as HTTP (app/proxied.h)? */
+bool fcgi_is_proxied(const struct fcgi *fcgi);
 /* The body: ends verified when exactly `content_length` bytes have arrived, else ERR_CLIENT_GONE or
  * (when the watchdog ended it) ERR_REQUEST_TIMEOUT. *ret_body is always set, and borrowed until
  * fcgi_finish. */

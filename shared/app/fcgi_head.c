@@ -123,10 +123,12 @@ bool fcgi_head_peek(int fd, const atomic_bool *timed_out, struct fcgi_peek *ret_
 {
     struct fcgi_peek *peek = ret_peek;
     bool ended = false;
+    peek->len = 0;
     while (!atomic_load(timed_out)) {
         ssize_t len = recv(fd, peek->bytes, sizeof peek->bytes, MSG_PEEK);
         if (len <= 0)
             return false;
+        peek->len = (size_t)len;
         enum fcgi_head judgement = fcgi_head_check(peek->bytes, (size_t)len, &peek->head_len);
         if (judgement == FCGI_HEAD_SOUND) {
             peek->has_body =

@@ -20,6 +20,7 @@ enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len, size_t *re
 
 struct fcgi_peek {
     unsigned char bytes[FCGI_HEAD_MAX];
+    size_t len; /* bytes that were there */
     size_t head_len;
     bool has_body; /* the body's last record has arrived too */
 };

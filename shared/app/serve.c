@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "access/forwarded.h"
 #include "access/origin.h"
 #include "app/request_log.h"
 #include "base/address.h"
@@ -59,7 +60,8 @@ bool app_is_operator(const struct app_ctx *ctx)
     struct principal principal;
     struct err err;
     const struct config *config = ctx->files->config;
-    if (address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr))
+    if (address_in_list(str_of(config->metrics_allow), ctx->request.remote_addr) &&
+        forwarded_client_is_known(config, &ctx->request))
         return true;
     /* AUTH_MODE=none makes everyone an admin, but nobody shows a token. */
     return config->auth_mode != AUTH_MODE_NONE &&
@@ -254,6 +256,8 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
     response_init(&ctx->response);
     idempotency_init(&ctx->idempotency, service->files.metadata, service->files.clock);
     enum err_code code = request_from_env(&ctx->request, fcgi_environment(fcgi), err);
+    if (fcgi_is_proxied(fcgi))
+        forwarded_apply(service->files.config, &ctx->request);
     trace_start(&ctx->trace, service->files.clock,
                 request_header_or_empty(&ctx->request, "X_REQUEST_ID"),
                 request_header_or_empty(&ctx->request, "TRACEPARENT"));

@@ -18,9 +18,10 @@
 
 #define SPOOL_BYTES_FS (INT64_C(512) << 20)
 #define SPOOL_BYTES_STORE (INT64_C(1) << 30) /* clients may be faster than a store */
-#define DOWNLOAD_WORKERS_FS 64               /* the gateway sends the bytes */
-#define DOWNLOAD_WORKERS_STREAM 256          /* each sends its bytes itself */
-#define ORPHAN_INTERVAL_STORE 3600           /* listing a remote store is dear */
+#define PER_ADDRESS_LEAST 64
+#define DOWNLOAD_WORKERS_FS 64      /* the gateway sends the bytes */
+#define DOWNLOAD_WORKERS_STREAM 256 /* each sends its bytes itself */
+#define ORPHAN_INTERVAL_STORE 3600  /* listing a remote store is dear */
 
 static const struct setting *setting_at(size_t offset)
 {
@@ -52,6 +53,10 @@ static void derive_from_drivers(struct config *config)
     bool is_fs = strcmp(config->storage_driver, "fs") == 0;
     if (config->spool_max_bytes == 0)
         config->spool_max_bytes = is_fs ? SPOOL_BYTES_FS : SPOOL_BYTES_STORE;
+    if (config->max_connections_per_address == 0)
+        config->max_connections_per_address = config->max_connections / 4 > PER_ADDRESS_LEAST
+                                                  ? config->max_connections / 4
+                                                  : PER_ADDRESS_LEAST;
     if (config->download_workers == 0)
         config->download_workers = is_fs ? DOWNLOAD_WORKERS_FS : DOWNLOAD_WORKERS_STREAM;
     if (config->orphan_interval_seconds == 0)

@@ -57,6 +57,10 @@ struct config {
     int64_t download_workers;                        /* DOWNLOAD_WORKERS: 64 on fs, else 256 */
     int64_t workers;                                 /* WORKERS, 16: each other program */
     int64_t max_connections;                         /* MAX_CONNECTIONS, 4096: lighttpd */
+    int64_t max_connections_per_address;             /* MAX_CONNECTIONS_PER_ADDRESS: a quarter */
+    int64_t head_deadline_seconds;                   /* HEAD_DEADLINE_SECONDS, 20: lighttpd */
+    int64_t keep_alive_seconds;                      /* KEEP_ALIVE_SECONDS, 75: lighttpd */
+    int64_t write_idle_seconds;                      /* WRITE_IDLE_SECONDS, 60: lighttpd */
     int64_t body_idle_seconds;                       /* BODY_IDLE_SECONDS, 30 */
     int64_t body_min_rate;              /* BODY_MIN_RATE, 1024 bytes/s over body_idle_seconds */
     int64_t download_rate_seconds;      /* DOWNLOAD_RATE_SECONDS, 60 */

@@ -31,6 +31,7 @@ static void read_variable(struct request *request, struct variables *variables, 
         {STR("REQUEST_METHOD"), &request->method_text},
         {STR("REQUEST_URI"), &request->uri},
         {STR("REMOTE_ADDR"), &request->remote_addr},
+        {STR("_L_EXTFORWARD_ACTUAL_FOR"), &request->peer_addr}, /* mod_extforward's */
         {STR("CONTENT_TYPE"), &request->content_type},
         {STR("CONTENT_LENGTH"), &variables->content_length},
         {STR("SCRIPT_NAME"), &variables->script_name},
@@ -120,6 +121,8 @@ enum err_code request_from_env(struct request *request, char *const *envp, struc
     enum err_code code = read_environment(request, &variables, envp, err);
     request->method = method_of(request->method_text);
     request->host = request_header_or_empty(request, "HOST");
+    if (request->peer_addr.len == 0)
+        request->peer_addr = request->remote_addr;
     set_uri_parts(request);
     set_route(request, &variables);
     if (variables.content_length.len > 0 &&

@@ -27,12 +27,13 @@ struct request {
     enum http_method method;
     struct str method_text; /* as sent */
     enum route route;
-    struct str uri;      /* raw REQUEST_URI; may be empty for a gateway error */
-    struct str path;     /* raw path of uri, without the query */
-    struct str query;    /* raw, without "?" */
-    struct str id;       /* {id} of the route, not yet checked; else empty */
-    struct str raw_name; /* {name}, still percent-encoded; else empty */
-    struct str remote_addr;
+    struct str uri;         /* raw REQUEST_URI; may be empty for a gateway error */
+    struct str path;        /* raw path of uri, without the query */
+    struct str query;       /* raw, without "?" */
+    struct str id;          /* {id} of the route, not yet checked; else empty */
+    struct str raw_name;    /* {name}, still percent-encoded; else empty */
+    struct str remote_addr; /* of the client, as far as TRUSTED_PROXIES tell */
+    struct str peer_addr;   /* of the other end of the connection */
     struct str host;
     struct str content_type;
     int64_t content_length; /* bytes; -1 when none was given */

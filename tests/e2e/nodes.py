@@ -109,6 +109,8 @@ class StandIn:
             self.released.wait(120)
         length = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(length)
+        if handler.headers.get("Transfer-Encoding") == "chunked":
+            body, length = self.read_chunks(handler.rfile)
         if handler.path == "/ready":
             return self.send(handler, 503 if self.behaviour == "unready" else 200, b"{}")
         headers = [(name.lower(), value) for name, value in handler.headers.items()]
@@ -119,6 +121,17 @@ class StandIn:
             handler.connection.close()
             raise ConnectionResetError
         return self.send(handler, 500 if self.behaviour == "fail" else 200, self.name.encode())
+
+    @staticmethod
+    def read_chunks(stream):
+        """A chunked body, and its length when it came to its end; else -1."""
+        body = b""
+        while line := stream.readline():
+            size = int(line, 16)
+            body += stream.read(size + 2)[:size]
+            if size == 0:
+                return body, len(body)
+        return body, -1
 
     def send(self, handler, status, body):
         handler.send_response(status)

@@ -190,6 +190,63 @@ def test_cors_preflight(cors_service):
         assert name in allowed
 
 
+# What a page may read and send without being told so (Fetch), and what browsers keep to themselves.
+READABLE = {"cache-control", "content-language", "content-length", "content-type", "expires",
+            "last-modified", "pragma"}
+CONNECTION = {"connection", "keep-alive", "transfer-encoding"}
+SENT = ("Accept", "Authorization", "Content-Digest", "Content-Disposition", "Content-Encoding",
+        "Content-MD5", "Content-Range", "Content-Type", "Idempotency-Key", "If-Match",
+        "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Last-Event-ID",
+        "Range", "Repr-Digest", "Tus-Resumable", "Upload-Checksum", "Upload-Complete",
+        "Upload-Defer-Length", "Upload-Draft-Interop-Version", "Upload-Length", "Upload-Metadata",
+        "Upload-Offset", "X-Request-Id", "traceparent", "tracestate")
+
+
+def listed(answer, name):
+    return {each.strip().lower() for each in answer.header(name).split(",")}
+
+
+def test_pages_may_send_every_header_of_the_contract(cors_service):
+    for name in SENT:
+        headers = [("Origin", ORIGIN), ("Access-Control-Request-Method", "GET"),
+                   ("Access-Control-Request-Headers", name.lower())]
+        answer = exchange(cors_service, raw_request("OPTIONS", "/api/files", headers), "OPTIONS")
+        assert name.lower() in listed(answer, "access-control-allow-headers"), name
+
+
+def test_pages_may_read_every_header_that_is_answered(cors_service):
+    token = cors_service.token("page")
+    file = cors_service.create(TEXT, token=token)
+    path = f"/api/files/{file['id']}"
+    page = [("Origin", ORIGIN), ("Authorization", f"Bearer {token}")]
+    etag = ("If-None-Match", f'"{file["sha256"]}"')
+    rows = [
+        (raw_request("GET", path, page), 200),
+        (raw_request("GET", path, [*page, ("Range", "bytes=0-1")]), 206),
+        (raw_request("GET", path, [*page, ("Range", "bytes=999999-")]), 416),
+        (raw_request("GET", path, [*page, etag]), 304),
+        (raw_request("PUT", "/api/files/upload/x", [*page, ("Idempotency-Key", "k")], b"x"), 201),
+        (raw_request("PUT", "/api/files/upload/x", [*page, ("Idempotency-Key", "k")], b"x"), 201),
+        (raw_request("GET", path, page[:1]), 401),
+        (raw_request("PUT", path, page), 405),
+        (raw_request("GET", "/%00", page), 400),
+        (raw_request("POST", "/api/files/delete", [*page, ("Content-Length", 1 << 20)]), 413),
+        (raw_request("GET", "/", [*page, ("X", "x" * 9000)]), 431),
+        (raw_request("FOO", "/", page), 501),
+        (raw_request("PUT", "/", [*page, ("Transfer-Encoding", "gzip, chunked")]), 501),
+        (raw_request("GET", "/", page).replace(b"HTTP/1.1", b"HTTP/9.9"), 505),
+    ]
+    for request, status in rows:
+        answer = exchange(cors_service, request)
+        assert answer.status == status, request[:80]
+        assert answer.header("access-control-allow-origin") in (ORIGIN, "*"), request[:80]
+        names = {name for name, _ in answer.headers if not name.startswith("access-control-")}
+        hidden = names - READABLE - CONNECTION - listed(answer, "access-control-expose-headers")
+        assert not hidden, (request[:80], hidden)
+    exposed = listed(answer, "access-control-expose-headers")
+    assert {"retry-after", "ratelimit", "tus-resumable", "upload-offset", "upload-expires"} <= exposed
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "http://app.example", "https://app.example.evil.example",
                "https://app.example:444", "null", "*"]
@@ -209,6 +266,18 @@ def test_no_cors_for_others(cors_service, origin):
 def test_loopback_hosts_are_served(service, host):
     for name in (host, f"{host}:{service.port}"):
         assert exchange(service, raw_request("GET", "/api/files", host=name)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready", "/health", "/api/health/live",
+                                  "/api/health/ready", "/api/health"])
+def test_probes_come_with_any_host_or_none(service, path):
+    for host in ("10.244.0.5:5921", "coffer:5921", "[fd00::5]:5921", None):
+        request = raw_request("GET", path, host=host)
+        if host is None:
+            request = request.replace(b"HTTP/1.1", b"HTTP/1.0")
+        assert exchange(service, request).status == 200, host
+    request = raw_request("GET", "/api/files", host=None).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert exchange(service, request).status == 403
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def test_check_takes_each_roles_configuration(unstarted, words):
     assert said.stdout == "settings, lighttpd and its configuration are in order\n"
 
 
+@pytest.mark.parametrize("words", [(), ("gateway",), ("nodes",)])
+def test_check_wants_a_spool_that_holds_a_file(unstarted, words):
+    limits = {"MAX_FILE_SIZE": "2G", "NODE_MODE": "single"}
+    said = run(unstarted, *words, "check", **limits)
+    assert said.returncode == 1, said
+    assert "MAX_FILE_SIZE" in said.stderr and "SPOOL_MAX_BYTES" in said.stderr
+    assert run(unstarted, *words, "check", SPOOL_MAX_BYTES="2G", **limits).returncode == 0
+
+
 @pytest.mark.parametrize("words", [("node",), ("nodes", "2")])
 @pytest.mark.parametrize("name, value, wanted", [
     ("STORAGE_DRIVER", "fs", "STORAGE_DRIVER=fs"),

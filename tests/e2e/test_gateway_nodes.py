@@ -132,13 +132,18 @@ def connected_to(port):
     return sum(1 for row in rows if row[1].endswith(wanted) and row[3] == "01")
 
 
-def test_a_body_of_unknown_length_gets_one(before_node):
+def test_a_body_of_unknown_length_goes_on_as_it_comes(before_node):
+    """The node judges who sends it before it has come."""
     content = os.urandom(300_000)
-    answer = before_node.put("/api/files/pipe/x", data=iter([content[:1000], content[1000:]]))
-    assert answer.status_code == 200
+    request = raw_request("PUT", "/api/files/pipe/x", [("Transfer-Encoding", "chunked")])
+    with RawConnection(before_node) as connection:
+        connection.send(request, b"%x\r\n%s\r\n" % (200_000, content[:200_000]))
+        wait_for(lambda: connected_to(before_node.node.port) >= 1, "it does not wait for the rest")
+        connection.send(b"%x\r\n%s\r\n0\r\n\r\n" % (100_000, content[200_000:]))
+        assert connection.read("PUT").status == 200
     seen = only(before_node.node.seen)
-    assert seen.one("Content-Length") == "300000" and seen.all("Transfer-Encoding") == []
-    assert seen.body == content
+    assert seen.one("Transfer-Encoding") == "chunked" and seen.all("Content-Length") == []
+    assert seen.whole and seen.body == content
     wait_for(lambda: not before_node.spooled(), "the spool is empty again", 5)
 
 

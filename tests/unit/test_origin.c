@@ -60,6 +60,40 @@ TEST(origin, without_login_only_the_own_machine_and_pages_may_come_in)
     CHECK_ERR(origin_check(&config, &request, &err), ERR_OK, &err);
 }
 
+TEST(origin, probes_have_any_host)
+{
+    const struct config config = {.auth_mode = AUTH_MODE_NONE};
+    const enum route probes[] = {ROUTE_LIVE, ROUTE_READY, ROUTE_HEALTH};
+    struct err err = {0};
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
+        struct request request = make_request(METHOD_GET, "10.244.0.5:5921", NULL, NULL);
+        request.route = probes[i];
+        CHECK_ERR(origin_check(&config, &request, &err), ERR_OK, &err);
+    }
+}
+
+static void check_unread(const char *listed, int status, const char *want)
+{
+    struct config config = {.auth_mode = AUTH_MODE_NONE};
+    struct request request = {.route = ROUTE_ERROR, .redirect_status = status};
+    struct response response;
+    char line[128];
+    snprintf(config.allowed_origins, sizeof config.allowed_origins, "%s", listed);
+    response_init(&response);
+    origin_write_cors(&config, &request, &response);
+    snprintf(line, sizeof line, "Access-Control-Allow-Origin: %s\r\n", want);
+    CHECK(!strstr(buf_text(&response.headers), want) == !*want);
+    CHECK(!strstr(buf_text(&response.headers), line) == !*want);
+    response_release(&response);
+}
+
+TEST(origin, what_lighttpd_refused_unread_names_no_other_origin)
+{
+    check_unread("https://app.example", 431, "https://app.example");
+    check_unread("https://app.example,https://two.example", 501, "*");
+    check_unread("https://app.example", 404, "");
+}
+
 TEST(origin, cors_is_only_for_listed_origins)
 {
     const struct config config = {.allowed_origins = "https://app.example"};
