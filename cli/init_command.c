@@ -64,8 +64,8 @@ static int fail(const struct command *command, enum err_code code, const struct 
 
 static int run(const struct command *command, int argc, char **argv)
 {
-    struct command_option options[] = {{.name = "--wait"}};
-    struct command_line line = {options, 1, {NULL}, 0};
+    struct command_option options[] = {{.name = "--wait"}, {.name = "--quiet", .is_flag = true}};
+    struct command_line line = {options, sizeof options / sizeof *options, {NULL}, 0};
     struct initialisation init = {.deadline_ns = clock_steady_ns(&clock_system)};
     struct err err;
     int64_t seconds = 0;
@@ -76,8 +76,11 @@ static int run(const struct command *command, int argc, char **argv)
     if (options[0].value &&
         !text_parse_int(str_of(options[0].value), 0, WAIT_MAX_SECONDS, &seconds))
         return command_misuse(command, "--wait takes seconds");
-    if (config_load(&init.config, &err) != ERR_OK)
+    command_warn();
+    if (command_load_settings(&init.config, &err) != ERR_OK)
         return command_fail(command, &err);
+    if (!options[1].value)
+        command_announce(&init.config, "works on");
     init.deadline_ns += seconds * NS_PER_SECOND;
     enum err_code storage = wait_for(&init, storage_init, &err);
     if (storage != ERR_OK && storage != ERR_EXISTS)
@@ -91,12 +94,13 @@ static int run(const struct command *command, int argc, char **argv)
 
 const struct command command_init = {
     .name = "init",
-    .usage = "init [--wait SECONDS]",
+    .usage = "init [--wait SECONDS] [--quiet]",
     .summary =
         "Makes what the drivers need at the first start, and updates an older SQLite schema.",
     .help = "DATA_DIR and its database, or the S3 bucket and the MongoDB indexes. Does nothing\n"
             "where all is there. Refuses a folder that holds something else.\n"
             "  --wait SECONDS  tries until the stores are up, so long\n"
+            "  --quiet         says only what was made, for the launcher\n"
             "Exit code 75 when a store could not be reached, 1 for any other failure.\n",
     .run = run,
 };

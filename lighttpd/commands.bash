@@ -44,6 +44,7 @@ status_command() {
 
 check_command() {
     local configuration=${role:-single}.conf
+    "$coffer" config --check || exit 1
     check_lighttpd
     raise_limits
     if [ "$role" = gateway ] || [ "$role" = nodes ]; then

@@ -233,10 +233,22 @@ static enum err_code read_secret(const struct setting *setting, struct config *c
     return code;
 }
 
+/* Which of the two was meant is anybody's guess. */
+static enum err_code given_twice(const struct setting *setting, const char *variable,
+                                 struct err *err)
+{
+    return err_set(err, ERR_CONFIG, OPERATION,
+                   "%s is set and %s names a file that holds it: unset one of them.",
+                   is_set(setting->name) ? setting->name : setting->alias, variable);
+}
+
 static enum err_code read_setting(const struct setting *setting, struct config *config,
                                   struct err *err)
 {
+    char variable[SECRET_NAME_SIZE];
     const char *value = find_value(setting);
+    if (value && setting->secret && setting_secret_file(setting, variable))
+        return given_twice(setting, variable, err);
     if (!value && setting->secret)
         return read_secret(setting, config, err);
     return setting_read(setting, str_of(value ? value : setting->default_text), config, err);

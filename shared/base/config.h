@@ -1,8 +1,8 @@
 /*
  * Settings: one table of rows (name, type, default, meaning) from which the process reads its
  * environment, `coffer config` prints .env.example, the settings table of docs/OPERATIONS.md and
- * the effective values. The only caller of getenv. Read once at start; immutable and shared by
- * all threads afterwards.
+ * the effective values. getenv is called here, in config_env.c and in crash.c only. Read once at
+ * start; immutable and shared by all threads afterwards.
  */
 #ifndef COFFER_BASE_CONFIG_H
 #define COFFER_BASE_CONFIG_H
