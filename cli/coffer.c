@@ -2,7 +2,8 @@
 #include "command.h"
 
 static const struct command *const commands[] = {
-    &command_init, &command_config, &command_token, &command_gc, &command_fsck, &command_migrate,
+    &command_init, &command_config, &command_check,   &command_token,
+    &command_gc,   &command_fsck,   &command_migrate,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 

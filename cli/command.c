@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/config_env.h"
+#include "base/service_user.h"
 
 #define DATABASE_FILE "db/coffer.sqlite" /* in DATA_DIR */
 #define WARNINGS_MAX (16 * 1024)
@@ -112,6 +113,11 @@ static bool keeps_database(const struct config *config)
     return strcmp(config->metadata_driver, "sqlite") == 0;
 }
 
+bool command_keeps_data(const struct config *config)
+{
+    return keeps_files(config) || keeps_database(config);
+}
+
 /* Without credentials and options: mongodb://USER:PASSWORD@HOSTS/DATABASE?OPTIONS */
 static struct str mongodb_hosts(const char *uri)
 {
@@ -131,7 +137,7 @@ static struct str mongodb_hosts(const char *uri)
 void command_announce(const struct config *config, const char *what)
 {
     fprintf(stderr, "coffer: %s ", what);
-    if (keeps_files(config) || keeps_database(config))
+    if (command_keeps_data(config))
         fprintf(stderr, "DATA_DIR %s", config->data_dir);
     if (!keeps_files(config))
         fprintf(stderr, "%sbucket %s at %s", keeps_database(config) ? ", " : "", config->s3_bucket,
@@ -144,11 +150,18 @@ void command_announce(const struct config *config, const char *what)
     fputc('\n', stderr);
 }
 
+enum err_code command_give_up_root(const struct config *config, struct err *err)
+{
+    struct service_user user;
+    enum err_code code = service_user_find(config, &user, err);
+    return code == ERR_OK ? service_user_become(&user, err) : code;
+}
+
 enum err_code command_check_there(const struct config *config, struct err *err)
 {
     char path[CONFIG_TEXT_SIZE + sizeof DATABASE_FILE];
     struct stat stat_buf;
-    if (!keeps_files(config) && !keeps_database(config))
+    if (!command_keeps_data(config))
         return ERR_OK;
     if (stat(config->data_dir, &stat_buf) != 0 && errno == ENOENT)
         return err_set_internal(err, ERR_CONFIG, ENOENT, "check",
@@ -161,7 +174,7 @@ enum err_code command_check_there(const struct config *config, struct err *err)
                                 "there is no database %.128s: set DATA_DIR, or run `coffer init` "
                                 "for a first start",
                                 path);
-    return ERR_OK;
+    return data_dir_check(config, err);
 }
 
 /* A database elsewhere is asked: a misspelt name of it is an empty one. */
@@ -180,8 +193,10 @@ bool command_open(struct command_files *opened)
     enum err_code code = command_load_settings(&opened->config, &err);
     if (code == ERR_OK) {
         command_announce(&opened->config, "works on");
-        code = command_check_there(&opened->config, &err);
+        code = command_give_up_root(&opened->config, &err);
     }
+    if (code == ERR_OK)
+        code = command_check_there(&opened->config, &err);
     if (code == ERR_OK)
         code = command_open_files(opened, &err);
     if (code == ERR_OK)

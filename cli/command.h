@@ -23,6 +23,7 @@ struct command {
 };
 
 extern const struct command command_init;
+extern const struct command command_check;
 extern const struct command command_config;
 extern const struct command command_token;
 extern const struct command command_gc;
@@ -45,7 +46,11 @@ enum err_code command_load_settings(struct config *config, struct err *err) ERR_
 void command_warn(void);
 /* Prints which DATA_DIR, bucket and database a command works on. `what` is "works on" or the like. */
 void command_announce(const struct config *config, const char *what);
-/* ERR_CONFIG when the folder or the database of the settings is not there. */
+/* Whether anything but logs is kept in DATA_DIR. */
+bool command_keeps_data(const struct config *config);
+/* As root: becomes the user of the service, so that what is made here is that user's. */
+enum err_code command_give_up_root(const struct config *config, struct err *err) ERR_MUST_CHECK;
+/* ERR_CONFIG when the folder or the database of the settings is not there, or another user's. */
 enum err_code command_check_there(const struct config *config, struct err *err) ERR_MUST_CHECK;
 
 /* Opens the drivers that opened->config names; on failure too the caller ends with command_close. */

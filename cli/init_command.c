@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <time.h>
 
+#include "base/service_user.h"
 #include "base/text.h"
 #include "command.h"
 
@@ -56,6 +57,22 @@ static void tell(const struct initialisation *init, bool storage_made, bool meta
                 metadata_made ? "is made, with its indexes" : "and its indexes are there");
 }
 
+/* As root: what is made is the service's user's; what lies there must be. */
+static enum err_code give_up_root(const struct config *config, bool is_quiet, struct err *err)
+{
+    struct service_user user;
+    enum err_code code = service_user_find(config, &user, err);
+    if (code == ERR_OK && command_keeps_data(config))
+        code = service_user_own(&user, config, err);
+    if (code == ERR_OK)
+        code = service_user_become(&user, err);
+    if (code == ERR_OK && user.drops && !is_quiet)
+        fprintf(stderr, "coffer init: as user %s (uid %u)\n", user.name, (unsigned)user.uid);
+    if (code == ERR_OK && *user.why && !is_quiet)
+        fprintf(stderr, "coffer init: as root, for a service that runs as root: %s\n", user.why);
+    return code == ERR_OK && command_keeps_data(config) ? data_dir_check(config, err) : code;
+}
+
 static int fail(const struct command *command, enum err_code code, const struct err *err)
 {
     int exit_code = command_fail(command, err);
@@ -81,6 +98,8 @@ static int run(const struct command *command, int argc, char **argv)
         return command_fail(command, &err);
     if (!options[1].value)
         command_announce(&init.config, "works on");
+    if (give_up_root(&init.config, options[1].value != NULL, &err) != ERR_OK)
+        return command_fail(command, &err);
     init.deadline_ns += seconds * NS_PER_SECOND;
     enum err_code storage = wait_for(&init, storage_init, &err);
     if (storage != ERR_OK && storage != ERR_EXISTS)

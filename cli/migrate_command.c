@@ -123,8 +123,10 @@ static enum err_code open_sides(struct side *from, struct side *to, struct migra
     if (code == ERR_OK) {
         command_announce(&from->opened.config, "copies from");
         command_announce(&to->opened.config, "copies to");
-        code = command_check_there(&from->opened.config, err);
+        code = command_give_up_root(&from->opened.config, err);
     }
+    if (code == ERR_OK)
+        code = command_check_there(&from->opened.config, err);
     if (code == ERR_OK)
         code = command_open_files(&from->opened, err);
     if (code == ERR_OK && !can_be_used(&from->opened.files, err))

@@ -1,6 +1,7 @@
 """Fixtures: a service shared by a session, one with tokens, and a factory for special ones; and the
 stores of a run (backends.py), with the tests that it is about."""
 
+import os
 import shutil
 from collections import Counter
 
@@ -63,6 +64,8 @@ def pytest_report_header():
 def reason_to_leave_out(item):
     """Why a test is not for this run's backend; None when it is."""
     backend = backends.current()
+    if item.get_closest_marker("as_root") and os.geteuid() != 0:
+        return "needs root, to be started as root and as others"
     about = item.get_closest_marker("backends")
     if about:
         return None if backend.name in about.args else f"about {', '.join(about.args)}"

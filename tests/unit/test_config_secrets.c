@@ -11,7 +11,7 @@
 static const char *const other_names[] = {
     "MINIO_ENDPOINT",        "MINIO_ACCESS_KEY",   "MINIO_SECRET_KEY",      "MINIO_BUCKET",
     "S3_ACCESS_KEY_FILE",    "S3_SECRET_KEY_FILE", "S3_SESSION_TOKEN_FILE", "MINIO_ACCESS_KEY_FILE",
-    "MINIO_SECRET_KEY_FILE", "MONGODB_URI_FILE",   "XDG_RUNTIME_DIR",
+    "MINIO_SECRET_KEY_FILE", "MONGODB_URI_FILE",
 };
 
 static void clear_environment(void)
