@@ -41,10 +41,14 @@ capabilities_kept() {
     [ -z "$is_root" ] || capabilities+=(--bounding-set="$kept")
 }
 
+is_runtime_dir_roots() {
+    [ -d "$RUNTIME_DIR" ] && [ ! -L "$RUNTIME_DIR" ] && [ "$(stat -c %u -- "$RUNTIME_DIR")" = 0 ]
+}
+
 # A folder of root's is left from a start as root; the user makes its own where it may.
 give_runtime_dir() {
-    if [ -d "$RUNTIME_DIR" ] && [ ! -L "$RUNTIME_DIR" ] && [ "$(stat -c %u -- "$RUNTIME_DIR")" = 0 ]; then
-        ! is_running || die "already running as root with RUNTIME_DIR $RUNTIME_DIR: stop it with COFFER_USER=root"
+    if is_runtime_dir_roots; then
+        ! is_running || die "already running as root with RUNTIME_DIR $RUNTIME_DIR: stop that first"
         rm -rf -- "$RUNTIME_DIR"
     fi
     [ ! -e "$RUNTIME_DIR" ] || return 0
@@ -72,6 +76,9 @@ give_data_dir() {
 give_up_root() {
     [ "$(id -u)" -eq 0 ] && [ -n "$COFFER_RUN_AS" ] || return 0
     local -a become capabilities enclose=() line
+    case $command in
+    stop | reopen | status) ! is_runtime_dir_roots || return 0 ;; # a service that was started as root
+    esac
     choose_become
     line=("${become[@]}" -- "$self" "${role_words[@]}" "$command")
     case $command in
