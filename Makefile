@@ -155,17 +155,20 @@ export TSAN_OPTIONS ?= halt_on_error=1:suppressions=$(CURDIR)/tests/support/tsan
 NODES ?=
 run: ## install what is missing, build, serve on 127.0.0.1:5921 until Ctrl-C; NODES=3: a gateway and nodes
 	@infrastructure/scripts/install-deps.sh run
+	@infrastructure/scripts/make-user
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	@exec lighttpd/coffer-serve $(if $(NODES),nodes $(NODES)) foreground
 
 run-s3: ## the same over a SeaweedFS and a FerretDB started for it, for a try
 	@infrastructure/scripts/install-deps.sh run servers
 	@tests/servers/install seaweedfs ferretdb
+	@infrastructure/scripts/make-user
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	@exec infrastructure/scripts/with-stores lighttpd/coffer-serve foreground
 
 start: ## the same in the background
 	@infrastructure/scripts/install-deps.sh run
+	@infrastructure/scripts/make-user
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	@lighttpd/coffer-serve start
 
@@ -324,13 +327,14 @@ settings: build ## write .env.example and the settings table of docs/OPERATIONS.
 	@tests/support/settings.sh write build/release/bin/coffer
 
 .PHONY: install clean help
-install: build ## install to PREFIX (/usr/local) below DESTDIR
+install: build ## install to PREFIX (/usr/local) below DESTDIR; without DESTDIR make the user coffer
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/coffer' \
 		'$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors' '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 	install -m 755 $(CLI) lighttpd/coffer-serve '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) $(GATE) '$(DESTDIR)$(PREFIX)/libexec/coffer'
 	install -m 644 lighttpd/*.conf lighttpd/*.bash lighttpd/*.sh '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
 	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
+	$(if $(DESTDIR),,infrastructure/scripts/make-user)
 	install -m 644 LICENSE docs/licenses/*.txt '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 
 clean: ## remove everything built

@@ -23,6 +23,7 @@ struct command {
 };
 
 extern const struct command command_init;
+extern const struct command command_check;
 extern const struct command command_config;
 extern const struct command command_token;
 extern const struct command command_gc;
@@ -35,9 +36,26 @@ struct command_files {
     struct files files;
 };
 
+/* The file of settings to read instead of ./.env; borrowed. */
+void command_use_env_file(const char *path);
+/* Adds the file's settings to the environment; `exports` as config_env_load has it. */
+enum err_code command_load_env(struct buf *exports, struct err *err) ERR_MUST_CHECK;
+/* The same, then reads the environment. */
+enum err_code command_load_settings(struct config *config, struct err *err) ERR_MUST_CHECK;
+/* Prints variables of the environment that look like misspelt settings. */
+void command_warn(void);
+/* Prints which DATA_DIR, bucket and database a command works on. `what` is "works on" or the like. */
+void command_announce(const struct config *config, const char *what);
+/* Whether anything but logs is kept in DATA_DIR. */
+bool command_keeps_data(const struct config *config);
+/* As root: becomes the user of the service, so that what is made here is that user's. */
+enum err_code command_give_up_root(const struct config *config, struct err *err) ERR_MUST_CHECK;
+/* ERR_CONFIG when the folder or the database of the settings is not there, or another user's. */
+enum err_code command_check_there(const struct config *config, struct err *err) ERR_MUST_CHECK;
+
 /* Opens the drivers that opened->config names; on failure too the caller ends with command_close. */
 enum err_code command_open_files(struct command_files *opened, struct err *err) ERR_MUST_CHECK;
-/* Reads the settings and opens. Prints why and returns false when it fails. */
+/* Reads the settings, announces, and opens what must be there already. Prints why and returns false when it fails. */
 bool command_open(struct command_files *opened);
 void command_close(struct command_files *opened);
 

@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <time.h>
 
+#include "base/service_user.h"
 #include "base/text.h"
 #include "command.h"
 
@@ -56,6 +57,22 @@ static void tell(const struct initialisation *init, bool storage_made, bool meta
                 metadata_made ? "is made, with its indexes" : "and its indexes are there");
 }
 
+/* As root: what is made is the service's user's; what lies there must be. */
+static enum err_code give_up_root(const struct config *config, bool is_quiet, struct err *err)
+{
+    struct service_user user;
+    enum err_code code = service_user_find(config, &user, err);
+    if (code == ERR_OK && command_keeps_data(config))
+        code = service_user_own(&user, config, err);
+    if (code == ERR_OK)
+        code = service_user_become(&user, err);
+    if (code == ERR_OK && user.drops && !is_quiet)
+        fprintf(stderr, "coffer init: as user %s (uid %u)\n", user.name, (unsigned)user.uid);
+    if (code == ERR_OK && *user.why && !is_quiet)
+        fprintf(stderr, "coffer init: as root, for a service that runs as root: %s\n", user.why);
+    return code == ERR_OK && command_keeps_data(config) ? data_dir_check(config, err) : code;
+}
+
 static int fail(const struct command *command, enum err_code code, const struct err *err)
 {
     int exit_code = command_fail(command, err);
@@ -64,8 +81,8 @@ static int fail(const struct command *command, enum err_code code, const struct 
 
 static int run(const struct command *command, int argc, char **argv)
 {
-    struct command_option options[] = {{.name = "--wait"}};
-    struct command_line line = {options, 1, {NULL}, 0};
+    struct command_option options[] = {{.name = "--wait"}, {.name = "--quiet", .is_flag = true}};
+    struct command_line line = {options, sizeof options / sizeof *options, {NULL}, 0};
     struct initialisation init = {.deadline_ns = clock_steady_ns(&clock_system)};
     struct err err;
     int64_t seconds = 0;
@@ -76,7 +93,12 @@ static int run(const struct command *command, int argc, char **argv)
     if (options[0].value &&
         !text_parse_int(str_of(options[0].value), 0, WAIT_MAX_SECONDS, &seconds))
         return command_misuse(command, "--wait takes seconds");
-    if (config_load(&init.config, &err) != ERR_OK)
+    command_warn();
+    if (command_load_settings(&init.config, &err) != ERR_OK)
+        return command_fail(command, &err);
+    if (!options[1].value)
+        command_announce(&init.config, "works on");
+    if (give_up_root(&init.config, options[1].value != NULL, &err) != ERR_OK)
         return command_fail(command, &err);
     init.deadline_ns += seconds * NS_PER_SECOND;
     enum err_code storage = wait_for(&init, storage_init, &err);
@@ -91,12 +113,13 @@ static int run(const struct command *command, int argc, char **argv)
 
 const struct command command_init = {
     .name = "init",
-    .usage = "init [--wait SECONDS]",
+    .usage = "init [--wait SECONDS] [--quiet]",
     .summary =
         "Makes what the drivers need at the first start, and updates an older SQLite schema.",
     .help = "DATA_DIR and its database, or the S3 bucket and the MongoDB indexes. Does nothing\n"
             "where all is there. Refuses a folder that holds something else.\n"
             "  --wait SECONDS  tries until the stores are up, so long\n"
+            "  --quiet         says only what was made, for the launcher\n"
             "Exit code 75 when a store could not be reached, 1 for any other failure.\n",
     .run = run,
 };

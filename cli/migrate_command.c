@@ -73,7 +73,7 @@ static enum err_code load_side(struct side *side, struct err *err)
         setenv("METADATA_DRIVER", side->metadata, 1) != 0 ||
         setenv("NODE_MODE", "single", 1) != 0 || setenv("DOWNLOAD_MODE", "stream", 1) != 0)
         return err_set_internal(err, ERR_NO_MEMORY, errno, "migrate", "Out of memory.");
-    return config_load(&side->opened.config, err);
+    return command_load_settings(&side->opened.config, err);
 }
 
 /* Both S3 drivers read the one bucket there is. */
@@ -120,6 +120,13 @@ static enum err_code open_sides(struct side *from, struct side *to, struct migra
     enum err_code code = load_side(from, err);
     if (code == ERR_OK)
         code = load_side(to, err);
+    if (code == ERR_OK) {
+        command_announce(&from->opened.config, "copies from");
+        command_announce(&to->opened.config, "copies to");
+        code = command_give_up_root(&from->opened.config, err);
+    }
+    if (code == ERR_OK)
+        code = command_check_there(&from->opened.config, err);
     if (code == ERR_OK)
         code = command_open_files(&from->opened, err);
     if (code == ERR_OK && !can_be_used(&from->opened.files, err))
@@ -237,6 +244,7 @@ static int run(const struct command *command, int argc, char **argv)
                                       .include_damaged = given[OPTION_DAMAGED].value != NULL,
                                       .prune = given[OPTION_PRUNE].value != NULL,
                                       .jobs = (int)jobs};
+    command_warn();
     int exit_code = run_sides(command, &from, &to, &options);
     command_close(&to.opened);
     command_close(&from.opened);

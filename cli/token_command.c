@@ -31,26 +31,31 @@ static bool parse_duration(const char *text, int64_t *ret_seconds)
     return false;
 }
 
-static int create_token(const struct command *command, const struct files *files,
-                        const struct command_option *options)
+/* What `token create` makes; seconds 0: never expires. EXIT_DONE, or what was misused. */
+static int read_wanted(const struct command *command, const struct command_option *options,
+                       struct token *token, int64_t *ret_seconds)
 {
-    struct token token = {.revoked_ms = 0};
-    struct err err;
-    char text[TOKEN_TEXT_SIZE];
-    int64_t seconds = 0;
     const char *owner = options[0].value;
     if (!owner || !owner_is_valid(str_of(owner)) ||
-        !str_copy(token.owner, sizeof token.owner, str_of(owner)))
+        !str_copy(token->owner, sizeof token->owner, str_of(owner)))
         return command_misuse(command, "--owner takes 1 to 128 letters, digits and . _ @ -");
-    if (!options[1].value || !token_parse_scopes(str_of(options[1].value), &token.scopes))
+    if (!options[1].value || !token_parse_scopes(str_of(options[1].value), &token->scopes))
         return command_misuse(command, "--scope takes read, write, admin, separated by commas");
-    if (!options[2].value || !parse_duration(options[2].value, &seconds))
+    if (!options[2].value || !parse_duration(options[2].value, ret_seconds))
         return command_misuse(command, "--expires takes a time like 90d, 12h, 30m, or never");
-    token.expires_ms = seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
-    token_make(files->clock, &token, text);
-    if (metadata_token_insert(files->metadata, &token, &err) != ERR_OK)
+    return EXIT_DONE;
+}
+
+static int create_token(const struct command *command, const struct files *files,
+                        struct token *token, int64_t seconds)
+{
+    struct err err;
+    char text[TOKEN_TEXT_SIZE];
+    token->expires_ms = seconds ? clock_wall_ms(files->clock) + seconds * MS_PER_SECOND : 0;
+    token_make(files->clock, token, text);
+    if (metadata_token_insert(files->metadata, token, &err) != ERR_OK)
         return command_fail(command, &err);
-    fprintf(stderr, "Token %s of %s. It is shown only now:\n", token.id, token.owner);
+    fprintf(stderr, "Token %s of %s. It is shown only now:\n", token->id, token->owner);
     printf("%s\n", text);
     explicit_bzero(text, sizeof text);
     return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
@@ -112,17 +117,19 @@ static int revoke_token(const struct command *command, const struct files *files
     return EXIT_DONE;
 }
 
-static int run_opened(const struct command *command, const struct files *files,
-                      const struct command_line *line)
+enum verb { VERB_CREATE, VERB_LIST, VERB_REVOKE, VERB_UNKNOWN };
+
+static enum verb find_verb(const struct command_line *line)
 {
-    const char *verb = line->words[0];
-    if (strcmp(verb, "create") == 0 && line->word_count == 1)
-        return create_token(command, files, line->options);
-    if (strcmp(verb, "list") == 0 && line->word_count == 1)
-        return list_tokens(command, files);
-    if (strcmp(verb, "revoke") == 0 && line->word_count == 2)
-        return revoke_token(command, files, line->words[1]);
-    return command_misuse(command, "it takes create, list, or revoke ID");
+    static const struct {
+        const char *name;
+        size_t words;
+    } verbs[] = {
+        [VERB_CREATE] = {"create", 1}, [VERB_LIST] = {"list", 1}, [VERB_REVOKE] = {"revoke", 2}};
+    for (size_t i = 0; line->word_count > 0 && i < sizeof verbs / sizeof *verbs; i++)
+        if (strcmp(line->words[0], verbs[i].name) == 0 && line->word_count == verbs[i].words)
+            return (enum verb)i;
+    return VERB_UNKNOWN;
 }
 
 static int run(const struct command *command, int argc, char **argv)
@@ -131,13 +138,26 @@ static int run(const struct command *command, int argc, char **argv)
         {.name = "--owner"}, {.name = "--scope"}, {.name = "--expires"}};
     struct command_line line = {options, sizeof options / sizeof *options, {NULL}, 0};
     struct command_files opened;
+    struct token token = {.revoked_ms = 0};
+    int64_t seconds = 0;
+    int exit_code = EXIT_DONE;
     if (!command_parse(command, argc, argv, &line))
         return EXIT_USAGE;
-    if (line.word_count == 0)
+    enum verb verb = find_verb(&line);
+    if (verb == VERB_UNKNOWN)
         return command_misuse(command, "it takes create, list, or revoke ID");
+    if (verb == VERB_CREATE)
+        exit_code = read_wanted(command, options, &token, &seconds);
+    if (exit_code != EXIT_DONE)
+        return exit_code;
     if (!command_open(&opened))
         return EXIT_FAILED;
-    int exit_code = run_opened(command, &opened.files, &line);
+    if (verb == VERB_CREATE)
+        exit_code = create_token(command, &opened.files, &token, seconds);
+    else if (verb == VERB_LIST)
+        exit_code = list_tokens(command, &opened.files);
+    else
+        exit_code = revoke_token(command, &opened.files, line.words[1]);
     command_close(&opened);
     return exit_code;
 }

@@ -8,32 +8,37 @@
 #include "http/problem.h"
 #include "http/route_match.h"
 
-static void answer_status(struct app_ctx *ctx, int status, const char *text)
+static void answer_status(struct app_ctx *ctx, bool refuses_uploads)
 {
     struct buf *out = &ctx->response.body;
     jsonw_begin_object(out, NULL);
-    jsonw_string(out, "status", str_of(text));
+    jsonw_string(out, "status", STR("ok"));
+    if (refuses_uploads)
+        jsonw_string(out, "uploads", STR("refused"));
     jsonw_end_object(out);
-    app_answer_json(ctx, status);
+    app_answer_json(ctx, 200);
 }
 
 static enum err_code get_live(struct app_ctx *ctx, struct err *err)
 {
     (void)err;
-    answer_status(ctx, 200, "ok");
+    answer_status(ctx, false);
     return ERR_OK;
 }
 
+/* While only the free space is missing, reads and deletes go on: no reason to be taken out of a load
+ * balancer, where uploads would be refused by all that share the disk. */
 static enum err_code get_ready(struct app_ctx *ctx, struct err *err)
 {
     struct health_result results[HEALTH_PARTS];
     for (int part = 0; part < HEALTH_PARTS; part++)
         health_check(ctx->health, (enum health_part)part, &results[part]);
-    const struct health_result *bad = results[HEALTH_STORAGE].code != ERR_OK
+    bool is_full = results[HEALTH_STORAGE].code == ERR_DISK_FULL;
+    const struct health_result *bad = results[HEALTH_STORAGE].code != ERR_OK && !is_full
                                           ? &results[HEALTH_STORAGE]
                                           : &results[HEALTH_METADATA];
     if (bad->code == ERR_OK) {
-        answer_status(ctx, 200, "ok");
+        answer_status(ctx, is_full);
         return ERR_OK;
     }
     *err = bad->err;

@@ -5,6 +5,7 @@
 #include "app/app.h"
 #include "app/gateway_status.h"
 #include "base/crash.h"
+#include "base/free_space.h"
 #include "observe/metrics.h"
 
 #define METRICS_MAX (8 * 1024 * 1024)
@@ -59,9 +60,21 @@ static enum err_code answer(struct app_ctx *ctx, struct metrics *metrics, struct
     return ERR_OK;
 }
 
+/* Looked at by the scrape, so that it is right without anybody asking /ready. */
+static void set_uploads_refused(const struct app_ctx *ctx)
+{
+    const struct config *config = ctx->files->config;
+    struct statvfs stat;
+    if (strcmp(config->storage_driver, "fs") == 0 && statvfs(config->data_dir, &stat) == 0)
+        metrics_set(ctx->files->metrics, METRIC_UPLOADS_REFUSED, NULL,
+                    free_space_is_short(&stat, config->min_free_bytes, 1));
+}
+
 static enum err_code get_metrics(struct app_ctx *ctx, struct err *err)
 {
     enum err_code code = check(ctx, err);
+    if (code == ERR_OK)
+        set_uploads_refused(ctx);
     return code == ERR_OK ? answer(ctx, ctx->files->metrics, err) : code;
 }
 

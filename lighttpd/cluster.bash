@@ -161,7 +161,9 @@ attend() {
 keep_errors() {
     [ -z "$keeper" ] || kill -TERM -- "-$keeper" 2>/dev/null
     rm -f -- "$RUNTIME_DIR"/sockets/{health-0,metrics-0,errors}
-    setsid setpriv --no-new-privs --pdeathsig TERM "$(command -v lighttpd)" -D -f "$COFFER_SHARE/errors.conf" &
+    local -a capabilities
+    capabilities_kept
+    setsid setpriv --no-new-privs --pdeathsig TERM "${capabilities[@]}" "$(command -v lighttpd)" -D -f "$COFFER_SHARE/errors.conf" &
     keeper=$!
 }
 
@@ -347,6 +349,9 @@ pass_hangup() {
     [ -n "$terminal" ] || kill -HUP "${child_of[@]}" 2>/dev/null || true
 }
 
+# shellcheck disable=SC2317 # called by trap
+pass_reopen() { kill -USR2 "${child_of[@]}" 2>/dev/null || true; }
+
 # A gateway and its nodes, each with a launcher of its own, which is a child. The gateway ends first,
 # so that nobody meets a node that has left.
 serve_nodes() {
@@ -360,8 +365,10 @@ serve_nodes() {
     lock_runtime_dir
     trap clean_up EXIT
     clean_up
+    trap : USR1 USR2
     printf '%s\n' "$$" >"$RUNTIME_DIR/launcher.pid"
     trap 'stop=yes' INT TERM
+    trap pass_reopen USR2
     trap pass_hangup HUP
     prepare_stores
     name_nodes
@@ -373,6 +380,11 @@ serve_nodes() {
             code=1
             break
         }
+        # The parts look after their own.
+        if [ -z "$stop" ] && ! { [ -e "$RUNTIME_DIR/launcher.pid" ] && [ -e "$RUNTIME_DIR/lock" ]; }; then
+            say "RUNTIME_DIR $RUNTIME_DIR vanished and is made anew"
+            take_runtime_dir
+        fi
         if [ ! -e "$RUNTIME_DIR/ready" ] && all_ready; then
             : >"$RUNTIME_DIR/ready"
         fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sourced by coffer-serve: its commands beside `foreground`.
-# shellcheck disable=SC2154 # set by coffer-serve
+# shellcheck disable=SC2154,SC2031 # set by coffer-serve; is_live has a host of its own
 
 is_running() { [ -e "$RUNTIME_DIR/lock" ] && ! flock -n "$RUNTIME_DIR/lock" true; }
 
@@ -21,11 +21,21 @@ start_command() {
     cat -- "$RUNTIME_DIR/output"
 }
 
-stop_command() {
-    if ! is_running; then
+need_running() {
+    is_running || {
         say "not running with RUNTIME_DIR $RUNTIME_DIR"
-        return 0
-    fi
+        exit "$NOT_RUNNING"
+    }
+}
+
+# SIGHUP would end a launcher on a terminal.
+reopen_command() {
+    need_running
+    kill -USR2 "$(cat "$RUNTIME_DIR/launcher.pid")"
+}
+
+stop_command() {
+    need_running
     kill -TERM "$(cat "$RUNTIME_DIR/launcher.pid")"
     flock -w $((2 * STOP_GRACE_SECONDS + 15)) "$RUNTIME_DIR/lock" true ||
         die "did not stop within $((2 * STOP_GRACE_SECONDS + 15)) s"
@@ -53,18 +63,25 @@ check_spool() {
 }
 
 check_command() {
-    local configuration=${role:-single}.conf
+    local configuration=${role:-single}.conf place
+    local -a listen=("$host" "$port")
     check_lighttpd
     check_spool
+    # Its own port is taken while it runs.
+    ! is_running || listen=()
+    "$coffer" check "${listen[@]}" || exit 1
     raise_limits
+    # What lighttpd wants to see, though nothing is started.
+    place=$(mktemp -d)
+    # shellcheck disable=SC2064 # the value of now
+    trap "rm -rf -- '$place'" EXIT
+    export COFFER_SPOOL_DIR=$place COFFER_NODES_FILE=$place/nodes.conf COFFER_ACCESS_LOG=''
     if [ "$role" = gateway ] || [ "$role" = nodes ]; then
         configuration=gateway.conf
-        COFFER_NODES_FILE=$(mktemp)
-        trap 'rm -f -- "$COFFER_NODES_FILE"' EXIT
         begin_nodes_file
     fi
-    export COFFER_ACCESS_LOG='' # nothing is started
     (cd -- "$COFFER_BIN" && lighttpd -tt -f "$COFFER_SHARE/$configuration") ||
         die "lighttpd refuses $COFFER_SHARE/$configuration"
-    printf 'settings, lighttpd and its configuration are in order\n'
+    printf 'settings, DATA_DIR, LOG_FILE, port %s of %s, lighttpd and its configuration are in order\n' \
+        "$port" "$host"
 }

@@ -1,11 +1,13 @@
 #include "app/app.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "app/health.h"
@@ -88,6 +90,21 @@ static void observe_metadata(void *context, unsigned driver, enum metadata_opera
     span_step(METRIC_METADATA_OPERATIONS, labels, outcome, duration_ns);
 }
 
+/* What lighttpd was given for a port below 1024 (capabilities(7)); nothing here listens on one. */
+static void give_up_port_capability(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    const uint32_t mask = ~(UINT32_C(1) << CAP_NET_BIND_SERVICE);
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_capget, &header, sets) != 0)
+        return;
+    sets[0].effective &= mask;
+    sets[0].permitted &= mask;
+    sets[0].inheritable &= mask;
+    syscall(SYS_capset, &header, sets);
+}
+
 /* Nothing a crash leaves behind may hold a client's bytes or a secret. */
 void app_harden(void)
 {
@@ -95,6 +112,7 @@ void app_harden(void)
     setrlimit(RLIMIT_CORE, &no_core);
     prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    give_up_port_capability();
     umask(077);
     unsetenv("http_proxy");
     unsetenv("HTTP_PROXY");
@@ -275,8 +293,9 @@ static void close_process(struct process *process)
 static void say(const struct process *process, enum err_level level, const char *message,
                 const struct err *err)
 {
-    struct log_field fields[2];
+    struct log_field fields[3];
     size_t count = 0;
+    fields[count++] = LOG_FIELD_INT("process.user.id", (int64_t)geteuid());
     if (err) {
         fields[count++] = LOG_FIELD_STR("error.message", str_of(err->message));
         fields[count++] = LOG_FIELD_STR("error.operation", str_of(err->operation));

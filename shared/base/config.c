@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "base/config_table.h"
+#include "base/digest.h"
 #include "base/limits.h"
 #include "base/text.h"
 
@@ -14,6 +15,7 @@
 #define LONGEST_SOCKET "/sockets/files_update-0"
 #define RUNTIME_DIR_MAX (LIMIT_SOCKET_PATH_BYTES - (sizeof LONGEST_SOCKET - 1))
 
+#define RUNTIME_DIR_DIGEST_BYTES 6
 #define OPERATION "read settings"
 
 #define SPOOL_BYTES_FS (INT64_C(512) << 20)
@@ -69,6 +71,27 @@ static void derive_from_drivers(struct config *config)
         config->s3_unsafe = true;
 }
 
+/* By DATA_DIR, whoever looks from wherever: `status` and `stop` find what another login started. In
+ * /tmp, for DATA_DIR may be on a file system without sockets, and its path is too long for them. */
+static enum err_code print_runtime_dir(const struct config *config, struct buf *path,
+                                       struct err *err)
+{
+    unsigned char bytes[DIGEST_MAX_BYTES];
+    char hex[2 * RUNTIME_DIR_DIGEST_BYTES + 1];
+    struct digest *digest = NULL;
+    enum err_code code = digest_open(&digest, DIGEST_SHA256, err);
+    if (code == ERR_OK) {
+        digest_update(digest, config->data_dir, strlen(config->data_dir));
+        code = digest_finish(digest, bytes, err);
+    }
+    digest_close(digest);
+    if (code != ERR_OK)
+        return code;
+    text_hex(bytes, RUNTIME_DIR_DIGEST_BYTES, hex);
+    buf_printf(path, "/tmp/coffer-%s-%" PRId64, hex, config->gateway_port);
+    return ERR_OK;
+}
+
 /* Defaults that hang on other settings. */
 static enum err_code derive(struct config *config, struct err *err)
 {
@@ -76,12 +99,9 @@ static enum err_code derive(struct config *config, struct err *err)
     buf_init(&path, CONFIG_TEXT_SIZE);
     enum err_code code = ERR_OK;
     if (!*config->runtime_dir) {
-        const char *base = getenv("XDG_RUNTIME_DIR");
-        if (base && base[0] == '/')
-            buf_printf(&path, "%s/coffer-%" PRId64, base, config->gateway_port);
-        else
-            buf_printf(&path, "/tmp/coffer-%u-%" PRId64, (unsigned)getuid(), config->gateway_port);
-        code = derive_path(offsetof(struct config, runtime_dir), &path, config, err);
+        code = print_runtime_dir(config, &path, err);
+        if (code == ERR_OK)
+            code = derive_path(offsetof(struct config, runtime_dir), &path, config, err);
     }
     if (code == ERR_OK && !*config->log_file) {
         buf_reset(&path);
@@ -238,10 +258,22 @@ static enum err_code read_secret(const struct setting *setting, struct config *c
     return code;
 }
 
+/* Which of the two was meant is anybody's guess. */
+static enum err_code given_twice(const struct setting *setting, const char *variable,
+                                 struct err *err)
+{
+    return err_set(err, ERR_CONFIG, OPERATION,
+                   "%s is set and %s names a file that holds it: unset one of them.",
+                   is_set(setting->name) ? setting->name : setting->alias, variable);
+}
+
 static enum err_code read_setting(const struct setting *setting, struct config *config,
                                   struct err *err)
 {
+    char variable[SECRET_NAME_SIZE];
     const char *value = find_value(setting);
+    if (value && setting->secret && setting_secret_file(setting, variable))
+        return given_twice(setting, variable, err);
     if (!value && setting->secret)
         return read_secret(setting, config, err);
     return setting_read(setting, str_of(value ? value : setting->default_text), config, err);

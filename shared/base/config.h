@@ -1,8 +1,8 @@
 /*
  * Settings: one table of rows (name, type, default, meaning) from which the process reads its
  * environment, `coffer config` prints .env.example, the settings table of docs/OPERATIONS.md and
- * the effective values. The only caller of getenv. Read once at start; immutable and shared by
- * all threads afterwards.
+ * the effective values. getenv is called here, in config_env.c and in crash.c only. Read once at
+ * start; immutable and shared by all threads afterwards.
  */
 #ifndef COFFER_BASE_CONFIG_H
 #define COFFER_BASE_CONFIG_H
@@ -30,6 +30,7 @@ struct config {
     char gateway_nodes[CONFIG_TEXT_SIZE];   /* GATEWAY_NODES, 127.0.0.1:3847; comma separated */
     char trusted_proxies[CONFIG_TEXT_SIZE]; /* TRUSTED_PROXIES, addresses and CIDR blocks */
     char data_dir[CONFIG_TEXT_SIZE];        /* DATA_DIR, ./data; absolute after loading */
+    char coffer_user[CONFIG_TEXT_SIZE];     /* COFFER_USER: whom a start as root gives way to */
     char runtime_dir[CONFIG_TEXT_SIZE];     /* RUNTIME_DIR: sockets, metrics; default derived */
     int64_t spool_max_bytes;                /* SPOOL_MAX_BYTES: 512M on fs, else 1G: upload spool */
     char log_file[CONFIG_TEXT_SIZE];        /* LOG_FILE: path, or unix:/path of a datagram socket */

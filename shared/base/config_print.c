@@ -152,7 +152,7 @@ void config_print_effective(const struct config *config, struct buf *out)
 }
 
 /* NAME='value'; a quote within becomes '\'' (POSIX shell, 2.2.2). */
-static void print_export(const char *name, struct str value, struct buf *out)
+void setting_print_export(const char *name, struct str value, struct buf *out)
 {
     buf_printf(out, "export %s='", name);
     for (size_t i = 0; i < value.len; i++) {
@@ -184,7 +184,7 @@ static void print_secret_file(const struct setting *setting, struct buf *out)
     struct buf absolute;
     buf_init(&absolute, 2 * CONFIG_TEXT_SIZE);
     buf_printf(&absolute, "%s/%s", cwd, path);
-    print_export(variable, buf_str(&absolute), out);
+    setting_print_export(variable, buf_str(&absolute), out);
     out->failed |= absolute.failed;
     buf_release(&absolute);
 }
@@ -200,7 +200,7 @@ void config_print_shell(const struct config *config, struct buf *out)
         }
         buf_reset(&value);
         setting_print_value(&config_settings[i], config, true, &value);
-        print_export(config_settings[i].name, buf_str(&value), out);
+        setting_print_export(config_settings[i].name, buf_str(&value), out);
         out->failed |= value.failed;
     }
     buf_release(&value);

@@ -52,5 +52,7 @@ void setting_print_range(const struct setting *setting, struct buf *out);
 /* The value it has in *config; "***" for a secret unless `reveal` (an empty secret stays empty). */
 void setting_print_value(const struct setting *setting, const struct config *config, bool reveal,
                          struct buf *out);
+/* "export NAME='value'" and a line feed, quoted for a POSIX shell. */
+void setting_print_export(const char *name, struct str value, struct buf *out);
 
 #endif

@@ -32,6 +32,7 @@
 #define LIMIT_PREAMBLE_BYTES 1024    /* also the epilogue */
 #define LIMIT_TEXT_PART_BYTES 8192
 
+#define LIMIT_ENV_FILE_BYTES (64 * 1024)
 #define LIMIT_SOCKET_PATH_BYTES 107 /* sun_path of Linux, without the NUL */
 
 #define LIMIT_IO_BUFFER (256 * 1024) /* one step of streaming, bytes */

@@ -62,8 +62,8 @@ static enum err_code judge_settings(const struct settings *settings, struct err 
 {
     if (!settings->found)
         return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "check schema",
-                                "The MongoDB database is empty: restore it, or run `coffer init` "
-                                "for a first start.");
+                                "The MongoDB database is empty: set MONGODB_DATABASE to the one in "
+                                "use, restore it, or run `coffer init` for a first start.");
     if (settings->schema > MONGODB_SCHEMA)
         return err_set_internal(err, ERR_CONFIG, 0, "check schema",
                                 "The MongoDB database was written by a newer version of coffer "

@@ -41,6 +41,7 @@ enum metric {
     METRIC_METADATA_DURATION,    /* metadata_operation_duration_seconds{driver,operation} */
     METRIC_STORAGE_CONNECTIONS,  /* storage_connections{driver,state}, gauge */
     METRIC_METADATA_CONNECTIONS, /* metadata_connections{driver,state}, gauge */
+    METRIC_UPLOADS_REFUSED,      /* uploads_refused, gauge: 1 while the disk is too full for them */
     METRIC_FILES_UPLOADED,       /* files_uploaded_total */
     METRIC_FILES_DELETED,        /* files_deleted_total */
     METRIC_FILES_DOWNLOADED,     /* files_downloaded_total */

@@ -173,6 +173,10 @@ const struct metric_row metric_rows[METRIC_COUNT] = {
                                      .help = "Connections to the database that are kept open.",
                                      .type = METRIC_GAUGE,
                                      LABELS(2, &label_metadata_driver, &label_connections)},
+    [METRIC_UPLOADS_REFUSED] = {PROGRAMS, .name = "uploads_refused",
+                                .help = "1 while the disk of DATA_DIR has less than "
+                                        "MIN_FREE_BYTES left.",
+                                .type = METRIC_GAUGE},
     [METRIC_FILES_UPLOADED] = {PROGRAMS, .name = "files_uploaded",
                                .help = "Files stored and acknowledged.", .type = METRIC_COUNTER},
     [METRIC_FILES_DELETED] = {PROGRAMS, .name = "files_deleted",

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/crash.h"
+#include "base/free_space.h"
 #include "base/text.h"
 #include "storage/storage_fs.h"
 
@@ -60,12 +61,7 @@ static enum err_code check_space(const struct fs_put *put, int64_t wanted, struc
     struct statvfs stat;
     if (put->fs->calls->fstatvfs(put->shard_fd, &stat) != 0)
         return fs_failed(err, errno, "statvfs");
-    uint64_t block = stat.f_frsize;
-    uint64_t free_bytes = 0;
-    if (__builtin_mul_overflow((uint64_t)stat.f_bavail, block, &free_bytes))
-        free_bytes = UINT64_MAX;
-    uint64_t needed = (uint64_t)put->fs->min_free_bytes + (uint64_t)wanted;
-    if (free_bytes < needed || (stat.f_files != 0 && stat.f_favail == 0))
+    if (free_space_is_short(&stat, put->fs->min_free_bytes, wanted))
         return err_set_internal(err, ERR_DISK_FULL, 0, "statvfs",
                                 "The disk has less than MIN_FREE_BYTES left.");
     return ERR_OK;

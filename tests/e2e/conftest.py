@@ -1,6 +1,7 @@
 """Fixtures: a service shared by a session, one with tokens, and a factory for special ones; and the
 stores of a run (backends.py), with the tests that it is about."""
 
+import os
 import shutil
 from collections import Counter
 
@@ -72,6 +73,8 @@ def reason_to_leave_out(item, smoked):
     """Why a test is not for this run's backend; None when it is. `smoked` are the smoke tests of
     which a case is in the run already."""
     backend = backends.current()
+    if item.get_closest_marker("as_root") and os.geteuid() != 0:
+        return "needs root, to be started as root and as others"
     thorough = item.get_closest_marker("thorough")
     if thorough and not backends.THOROUGH:
         return f"in test-all: {thorough.args[0]}"

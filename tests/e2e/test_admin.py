@@ -80,8 +80,25 @@ def test_bad_settings_are_named(service, env, command):
 @pytest.mark.local("about DATA_DIR")
 def test_unusable_data_dir(service, tmp_path):
     for command in (["fsck"], ["gc"], ["token", "list"]):
-        refused(service.coffer(*command, check=False, DATA_DIR=str(tmp_path / "none")), 1)
+        said = service.coffer(*command, check=False, DATA_DIR=str(tmp_path / "none"))
+        refused(said, 1)
+        assert f"DATA_DIR {tmp_path}/none is not there: set DATA_DIR" in said.stderr
         assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.backends("s3+mongodb")
+@pytest.mark.parametrize("command", [["fsck"], ["gc"], ["token", "list"]])
+def test_a_misspelt_database_is_refused(service, command):
+    """To `gc`, every object of the bucket would be one that no file knows."""
+    before = service.objects()
+    said = service.coffer(*command, check=False, MONGODB_DATABASE="mistyped")
+    refused(said, 1)
+    first, second = said.stderr.splitlines()
+    assert f"bucket {service.stores.objects.bucket} at " in first
+    assert "database mistyped at " in first and "://" not in first.split("database")[1]
+    assert "set MONGODB_DATABASE" in second
+    assert service.objects() == before
+    assert "mistyped" not in service.stores.database.database.client.list_database_names()
 
 
 # ---- init ----
@@ -95,7 +112,8 @@ def test_init_makes_and_keeps(service, tmp_path):
     assert oct(data.stat().st_mode)[-3:] in ("700", "750")
     before = {path: path.stat().st_ino for path in data.rglob("*") if ".sqlite" not in path.name}
     second = service.coffer("init", DATA_DIR=str(data))
-    assert not second.stdout and not second.stderr
+    assert not second.stdout
+    assert second.stderr == f"coffer: works on DATA_DIR {data}\n"
     after = {path: path.stat().st_ino for path in data.rglob("*") if ".sqlite" not in path.name}
     assert before == after
 

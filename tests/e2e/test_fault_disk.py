@@ -105,6 +105,11 @@ def test_f17_full_by_others(cramped, small_disk):
     for _ in range(5):
         check_problem(cramped.put("/api/files/upload/a", data=b"x" * 5000), 507, "disk_full")
     check_readable(cramped, kept)
+    wait_for(lambda: cramped.get("/ready").json().get("uploads") == "refused", "/ready tells it")
+    ready = cramped.get("/ready")  # a load balancer keeps what reads and deletes well
+    assert ready.status_code == 200 and ready.json() == {"status": "ok", "uploads": "refused"}
+    assert cramped.get("/health").json()["status"] == "degraded"
+    assert cramped.metric("uploads_refused") == 1
     assert cramped.get("/api/files").json()["total"] == 20
     deleted = [each for each in kept if cramped.delete(f"/api/files/{each}").status_code == 200]
     for each in deleted:

@@ -1,6 +1,9 @@
 """What coffer-serve takes and refuses in its roles, and that secrets stay in their files."""
 
+import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +53,9 @@ def test_check_takes_each_roles_configuration(unstarted, words):
     said = run(unstarted, *words, "check", NODE_MODE="single", TRUSTED_PROXIES="10.0.0.1, fd00::/8",
                GATEWAY_NODES="10.0.0.1, localhost:3848")
     assert said.returncode == 0, said
-    assert said.stdout == "settings, lighttpd and its configuration are in order\n"
+    assert said.stdout.startswith("settings, DATA_DIR, LOG_FILE, port ")
+    assert said.stdout.endswith(", lighttpd and its configuration are in order\n")
+    assert not said.stderr
 
 
 @pytest.mark.parametrize("words", [(), ("gateway",), ("nodes",)])
@@ -134,15 +139,16 @@ def test_nodes_in_the_background():
 def test_node_has_a_port_and_a_folder_of_its_own(unstarted):
     """Beside a gateway on the same machine, with nothing said of either."""
     port = quiet_port()
-    folder = unstarted.folder  # short enough for sockets in it
-    environment = {"NODE_MODE": "single", "NODE_PORT": str(port), "RUNTIME_DIR": "",
-                   "XDG_RUNTIME_DIR": str(folder)}
+    environment = {"NODE_MODE": "single", "NODE_PORT": str(port), "RUNTIME_DIR": ""}
+    values = unstarted.coffer("config", **environment).stdout
+    base = re.search(r"^RUNTIME_DIR=(.*)-\d+$", values, re.M).group(1)
     try:
         said = run(unstarted, "node", "start", **environment)
         assert f"http://127.0.0.1:{port}/" in said.stdout, said
-        assert (folder / f"coffer-{port}" / "ready").exists()
+        assert Path(f"{base}-{port}", "ready").exists()
     finally:
         assert run(unstarted, "node", "stop", **environment).returncode == 0
+        shutil.rmtree(f"{base}-{port}")
 
 
 # ---- secrets ----

@@ -438,7 +438,10 @@ def test_a_store_that_is_away_ends_it(copy_of, target):
     source = copy_of(target, S3_ENDPOINT=nobody)
     result = source.coffer("migrate", *PAIR, check=False)
     assert result.returncode == 1 and not result.stdout
-    assert result.stderr.startswith("coffer migrate: ") and len(result.stderr.splitlines()) == 1
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"coffer: copies from DATA_DIR {source.data_dir}"
+    assert lines[1].startswith("coffer: copies to bucket ") and nobody in lines[1]
+    assert len(lines) == 3 and lines[2].startswith("coffer migrate: ")
     planned = source.coffer("migrate", *PAIR, "--dry-run")
     assert "counts as empty" in planned.stderr
 

@@ -1,6 +1,7 @@
 """A real Prometheus scrapes a live service: what it stored agrees with what the service shows, no
 counter is ever seen going down, and exemplars lead to the request."""
 
+import json
 import re
 import subprocess
 import time
@@ -10,7 +11,7 @@ import pytest
 from exchanges import call
 from prometheus import Prometheus
 from samples import unique
-from service import running, wait_for
+from service import REPOSITORY, running, wait_for
 from test_metrics_live import (MERGE_PATCH, OPENMETRICS, PROGRAMS, check_exact, known_work,
                                settled)
 
@@ -147,3 +148,27 @@ def test_exemplars_lead_to_the_request(live):
     # Operations of the store and of the metadata carry the trace of the request they were for.
     assert set(sent) & set(stored("metadata_operation_duration_seconds"))
     assert set(sent) & set(stored("storage_operation_duration_seconds"))
+
+
+# ---- the rules that come with it ----
+
+RULES = REPOSITORY / "infrastructure/prometheus/alerts.yml"
+
+
+def test_the_rules_fire_for_what_the_service_shows(live, tmp_path):
+    service, _ = live
+    checked = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True,
+                             check=False)
+    assert checked.returncode == 0, checked
+    assert service.metric("uploads_refused") == 0
+    case = {"interval": "30s",
+            "input_series": [{"series": 'uploads_refused{instance="a:1"}', "values": "0 0 1 1 1 1 0"}],
+            "promql_expr_test": [
+                {"eval_time": when, "expr": 'count(ALERTS{alertstate="firing"})',
+                 "exp_samples": [{"labels": "{}", "value": 1}] if fires else []}
+                for when, fires in (("1m", False), ("2m30s", True), ("3m30s", False))]}
+    cases = tmp_path / "cases.yml"
+    cases.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [case]}))
+    tested = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, text=True,
+                            check=False)
+    assert tested.returncode == 0, tested

@@ -49,5 +49,5 @@ confine '\bdlopen\(' '^shared/(storage/storage_libs3_library|metadata/metadata_p
 confine '<backtrace\.h>' '^shared/observe/stack_names\.c$'
 confine '<unwind\.h>' '^shared/observe/stack\.c$'
 confine '<magic\.h>' '^shared/files/sniff\.c$'
-confine '\b(secure_)?getenv\(' '^shared/base/(config|crash)\.c$'
+confine '\b(secure_)?getenv\(' '^shared/base/(config|config_env|crash)\.c$'
 exit "$failed"

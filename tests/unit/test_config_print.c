@@ -9,7 +9,6 @@ static void clear_environment(void)
 {
     for (size_t i = 0; i < config_setting_count; i++)
         unsetenv(config_settings[i].name);
-    unsetenv("XDG_RUNTIME_DIR");
 }
 
 static bool is_setting_name(struct str name)

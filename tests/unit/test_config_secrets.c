@@ -11,7 +11,7 @@
 static const char *const other_names[] = {
     "MINIO_ENDPOINT",        "MINIO_ACCESS_KEY",   "MINIO_SECRET_KEY",      "MINIO_BUCKET",
     "S3_ACCESS_KEY_FILE",    "S3_SECRET_KEY_FILE", "S3_SESSION_TOKEN_FILE", "MINIO_ACCESS_KEY_FILE",
-    "MINIO_SECRET_KEY_FILE", "MONGODB_URI_FILE",   "XDG_RUNTIME_DIR",
+    "MINIO_SECRET_KEY_FILE", "MONGODB_URI_FILE",
 };
 
 static void clear_environment(void)
@@ -76,6 +76,8 @@ TEST(config, where_a_secret_is_looked_for_first)
     set_secret_file("S3_SECRET_KEY_FILE", "file");
     CHECK_TEXT(load(&config, &err), "");
     CHECK_TEXT(config.s3_secret_key, "file");
+    unsetenv("S3_SECRET_KEY_FILE");
+    unsetenv("MINIO_SECRET_KEY_FILE");
     setenv("MINIO_SECRET_KEY", "alias", 1);
     CHECK_TEXT(load(&config, &err), "");
     CHECK_TEXT(config.s3_secret_key, "alias");
@@ -85,6 +87,33 @@ TEST(config, where_a_secret_is_looked_for_first)
     setenv("S3_SECRET_KEY", "", 1); /* empty is unset */
     CHECK_TEXT(load(&config, &err), "");
     CHECK_TEXT(config.s3_secret_key, "alias");
+    clear_environment();
+}
+
+TEST(config, a_secret_together_with_its_file_is_refused)
+{
+    static const struct {
+        const char *name, *value, *file, *want;
+    } rows[] = {
+        {"its own", "S3_SECRET_KEY", "S3_SECRET_KEY_FILE",
+         "S3_SECRET_KEY is set and S3_SECRET_KEY_FILE names a file that holds it: unset one of "
+         "them."},
+        {"the alias's", "MINIO_SECRET_KEY", "MINIO_SECRET_KEY_FILE",
+         "MINIO_SECRET_KEY is set and MINIO_SECRET_KEY_FILE names a file that holds it: unset one "
+         "of them."},
+        {"one of each", "MONGODB_URI", "MONGODB_URI_FILE",
+         "MONGODB_URI is set and MONGODB_URI_FILE names a file that holds it: unset one of them."},
+        {"an empty value is none", "", "S3_SECRET_KEY_FILE", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct config config;
+        struct err err;
+        clear_environment();
+        set_secret_file(rows[i].file, "mongodb://file");
+        if (*rows[i].value)
+            setenv(rows[i].value, "mongodb://value", 1);
+        CHECK_STR_ROW(rows[i].name, str_of(load(&config, &err)), rows[i].want);
+    }
     clear_environment();
 }
 
