@@ -23,7 +23,7 @@ TREE = REPOSITORY / "build" / "mutants"
 SANITIZED = ("SANITIZER=address,undefined", "CRASH_POINTS=1")
 BUILD = "build/address-undefined-crash"
 SERVERS = {"unit": ("ferretdb",), "contract": ("seaweedfs", "minio", "ferretdb")}
-SECONDS = 300  # for one test run; a hang ends there
+SECONDS = 900  # for one test run; a hang ends there
 
 
 @dataclass(frozen=True)
