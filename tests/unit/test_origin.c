@@ -82,8 +82,10 @@ static void check_unread(const char *listed, int status, const char *want)
     response_init(&response);
     origin_write_cors(&config, &request, &response);
     snprintf(line, sizeof line, "Access-Control-Allow-Origin: %s\r\n", want);
-    CHECK(!strstr(buf_text(&response.headers), want) == !*want);
-    CHECK(!strstr(buf_text(&response.headers), line) == !*want);
+    if (*want)
+        CHECK(strstr(buf_text(&response.headers), line));
+    else
+        CHECK(!strstr(buf_text(&response.headers), "Access-Control"));
     response_release(&response);
 }
 
