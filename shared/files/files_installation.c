@@ -163,6 +163,18 @@ static enum err_code prove(const struct files *files, struct err *err)
         "; after a restore run `coffer init --adopt`.");
 }
 
+enum err_code files_installation_look(const struct files *files, struct err *err)
+{
+    struct reading reading;
+    enum err_code code = read_both(files, &reading, err);
+    if (code != ERR_OK)
+        return code;
+    enum verdict verdict = judge(&reading.marks, false);
+    return verdict == PAIR_BELONGS || verdict == PAIR_IS_TAKEN_OVER || verdict == PAIR_IS_UNPROVEN
+               ? ERR_OK
+               : refuse(&reading.marks, verdict, err);
+}
+
 enum err_code files_installation_check(const struct files *files, bool allow_incomplete,
                                        struct err *err)
 {

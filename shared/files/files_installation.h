@@ -32,6 +32,8 @@ struct installation_marks {
 enum err_code files_installation_read(const struct files *files,
                                       struct installation_marks *ret_marks, struct err *err)
     ERR_MUST_CHECK;
+/* Do the marks contradict each other? Asks nothing else: where one is missing they don't. */
+enum err_code files_installation_look(const struct files *files, struct err *err) ERR_MUST_CHECK;
 /* Do they belong together? Reads only: a pair that is not complete yet is judged as a start would
  * judge it. With `allow_incomplete` a migration's target passes too. */
 enum err_code files_installation_check(const struct files *files, bool allow_incomplete,

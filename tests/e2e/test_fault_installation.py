@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from backends import MARK, BucketObjects, Database, FolderObjects, Stores
+from faultproxy import FaultProxy
 from samples import random_bytes, unique
 from service import Service, wait_for
 
@@ -206,3 +207,60 @@ def test_f31_a_folder_beside_another_mongodb_database(tmp_path):
             each.drop()
     finally:
         service.close()
+
+
+# ---- a store that is away at the start ----
+
+@pytest.fixture
+def proxied():
+    """proxied(storage, metadata): a service that is not started, and the proxy before its one remote
+    store."""
+    made = []
+
+    def open_pair(storage, metadata):
+        objects = BucketObjects() if storage == "s3" else None
+        database = Database() if metadata == "mongodb" else None
+        proxy = FaultProxy(objects.store.endpoint if objects else database.uri)
+        service = Service(stores=Stores(objects, database), **{
+            "S3_ENDPOINT" if objects else "MONGODB_URI": proxy.endpoint})
+        service.stores.objects = objects or FolderObjects(service)
+        made.extend((service, proxy))
+        return service, proxy
+
+    yield open_pair
+    for each in made:
+        each.close()
+
+
+@pytest.mark.backends("s3+mongodb")
+@pytest.mark.parametrize("pair", ["s3+sqlite", "fs+mongodb"])
+def test_a_start_waits_for_the_remote_half(proxied, pair):
+    service, proxy = proxied(*pair.split("+"))
+    proxy.refuse()
+    service.launch()
+    wait_for(lambda: "waiting, " in service.output(), "the start waits", 20)
+    proxy.accept()
+    service.wait_ready(40)
+    made = service.create(b"bytes")
+    assert service.get(f"/api/files/{made['id']}").content == b"bytes"
+
+
+@pytest.mark.backends("s3+mongodb")
+def test_f31_a_store_that_was_away_at_the_start(proxied, tmp_path):
+    """The launcher could not ask whose it is: the programs do when it is back."""
+    service, proxy = proxied("s3", "sqlite")
+    installation = Installation(service.start(), tmp_path)
+    with installation.using({**SWEPT, **installation.new_database()}):
+        proxy.refuse()
+        service.launch()
+        wait_for(lambda: "starting nevertheless" in service.output(), "it starts", 40)
+        wait_for(lambda: service.get("/ready").status_code == 503, "it is not ready", 20)
+        proxy.accept()
+        wait_for(lambda: "files_upload: cannot start: The store belongs to"
+                 in service.gateway_log(), "the programs refuse", 40)
+        assert service.get("/ready").status_code == 503
+        assert service.put("/api/files/upload/x", data=b"x").status_code == 503
+        service.expect_5xx = True
+        service.stop()
+    assert service.objects() == installation.objects
+    installation.check_whole()
