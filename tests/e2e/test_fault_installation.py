@@ -216,6 +216,7 @@ def proxied():
     """proxied(storage, metadata): a service that is not started, and the proxy before its one remote
     store."""
     made = []
+    proxies = []
 
     def open_pair(storage, metadata):
         objects = BucketObjects() if storage == "s3" else None
@@ -224,12 +225,18 @@ def proxied():
         service = Service(stores=Stores(objects, database), **{
             "S3_ENDPOINT" if objects else "MONGODB_URI": proxy.endpoint})
         service.stores.objects = objects or FolderObjects(service)
-        made.extend((service, proxy))
+        made.append(service)
+        proxies.append(proxy)
         return service, proxy
 
     yield open_pair
-    for each in made:
-        each.close()
+    try:
+        for proxy, each in zip(proxies, made):
+            proxy.clear()
+            each.close()
+    finally:
+        for proxy in proxies:
+            proxy.close()
 
 
 @pytest.mark.backends("s3+mongodb")
@@ -253,7 +260,8 @@ def test_f31_a_store_that_was_away_at_the_start(proxied, tmp_path):
     with installation.using({**SWEPT, **installation.new_database()}):
         proxy.refuse()
         service.launch()
-        wait_for(lambda: "starting nevertheless" in service.output(), "it starts", 40)
+        wait_for(lambda: service.output().count(f" at {service.url}/") == 2, "it starts", 60)
+        assert "starting nevertheless" in service.output()
         wait_for(lambda: service.get("/ready").status_code == 503, "it is not ready", 20)
         proxy.accept()
         wait_for(lambda: "files_upload: cannot start: The store belongs to"
