@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "files/files_check.h"
+#include "files/files_installation.h"
 
 #define PROGRESS_EVERY 100
 
@@ -42,7 +43,10 @@ static int run(const struct command *command, int argc, char **argv)
     const struct check_options check = {.repair = options[0].value != NULL,
                                         .found = print_finding,
                                         .progress = isatty(STDERR_FILENO) ? print_progress : NULL};
-    enum err_code code = files_check(&opened.files, &check, &result, &err);
+    /* Files of another store's are not damaged. What a migration has copied so far may be checked. */
+    enum err_code code = files_installation_check(&opened.files, !check.repair, &err);
+    if (code == ERR_OK)
+        code = files_check(&opened.files, &check, &result, &err);
     if (check.progress)
         fprintf(stderr, "\r");
     command_close(&opened);

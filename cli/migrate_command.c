@@ -171,6 +171,9 @@ static int finish(const struct command *command, const struct migrate_options *o
         err_set(err, ERR_CLIENT_GONE, "migrate", "stopped; the same command goes on from here");
     if (code != ERR_OK)
         command_fail(command, err);
+    if (code == ERR_OK && !options->dry_run && !result->is_complete)
+        fprintf(stderr, "coffer migrate: the target is incomplete: no service starts on it until "
+                        "a run has brought every file\n");
     migrate_print_summary(result, options->dry_run);
     bool left_behind = result->failed > 0 || result->newer > 0 ||
                        (result->damaged > 0 && !options->include_damaged);

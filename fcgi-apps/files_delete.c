@@ -47,6 +47,7 @@ static const struct endpoint endpoints[] = {
 static const struct app files_delete_app = {
     .name = "files_delete",
     .workers = APP_WORKERS_OTHER,
+    .uses_stores = true,
     .sweeps = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,

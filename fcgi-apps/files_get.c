@@ -92,6 +92,7 @@ static const struct endpoint endpoints[] = {
 static const struct app files_get_app = {
     .name = "files_get",
     .workers = APP_WORKERS_DOWNLOAD,
+    .uses_stores = true,
     .short_requests = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,

@@ -18,6 +18,7 @@ static const struct endpoint endpoints[] = {
 static const struct app files_list_app = {
     .name = "files_list",
     .workers = APP_WORKERS_OTHER,
+    .uses_stores = true,
     .short_requests = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,

@@ -37,6 +37,7 @@ static const struct endpoint endpoints[] = {
 static const struct app files_update_app = {
     .name = "files_update",
     .workers = APP_WORKERS_OTHER,
+    .uses_stores = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

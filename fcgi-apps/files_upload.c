@@ -136,6 +136,7 @@ static const struct endpoint endpoints[] = {
 static const struct app files_upload_app = {
     .name = "files_upload",
     .workers = APP_WORKERS_UPLOAD,
+    .uses_stores = true,
     .takes_uploads = true,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,

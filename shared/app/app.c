@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "app/health.h"
+#include "app/installation_watch.h"
 #include "app/serve.h"
 #include "app/sweeper.h"
 #include "app/workers.h"
@@ -37,6 +38,7 @@ struct process {
     struct object_cache *object_cache;
     struct slots *slots;
     struct service service;
+    struct installation_watch *installation_watch;
     struct workers *workers;
     struct sweeper *sweeper;
     struct health *health;
@@ -265,6 +267,8 @@ static enum err_code open_process(struct process *process, struct err *err)
         code =
             health_open(&process->health, process->storage, process->metadata, &clock_system, err);
     process->service.health = process->health;
+    if (code == ERR_OK && process->app->uses_stores)
+        code = installation_watch_open(&process->installation_watch, &process->service, err);
     if (code == ERR_OK && has_sweeper(process)) /* before the workers, who wake it */
         code = sweeper_open(&process->sweeper, &process->service, err);
     if (code == ERR_OK)
@@ -277,6 +281,7 @@ static void close_process(struct process *process)
 {
     workers_close(process->workers);
     sweeper_close(process->sweeper);
+    installation_watch_close(process->installation_watch);
     health_close(process->health);
     slots_close(process->slots);
     step_pool_close(process->step_pool);

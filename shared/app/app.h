@@ -68,6 +68,7 @@ struct app {
     enum app_workers workers;
     bool short_requests; /* no handler waits for a client or a sync: workers take turns */
     bool takes_uploads;  /* has a step pool, reads bodies in large steps */
+    bool uses_stores;    /* of files: starts only where both belong together */
     bool sweeps;         /* runs the periodic sweep */
     bool checks_health;  /* ctx->health is there */
     const struct endpoint *endpoints;

@@ -6,12 +6,14 @@
 #include "base/crash.h"
 #include "base/signal_stack.h"
 #include "base/thread.h"
+#include "files/files_installation.h"
 
 #define NS_PER_MS 1000000LL
 
 struct checker {
     struct health *health;
     enum health_part part;
+    bool belongs; /* the thread's: the store was found to be this database's once */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wanted_changed;
@@ -32,16 +34,30 @@ struct health {
     int running; /* checkers whose thread was started */
 };
 
-static enum err_code ask_part(const struct checker *checker, struct err *err)
+/* A store of another database is as good as none. While the database is away that is not known, and
+ * its own check tells. */
+static enum err_code ask_storage(struct checker *checker, struct err *err)
 {
     const struct health *health = checker->health;
-    if (crash_or_fail("step.check"))
-        return err_set_internal(err, ERR_INTERNAL, 0, "ask", "a test has it fail");
-    return checker->part == HEALTH_STORAGE ? storage_ping(health->storage, err)
-                                           : metadata_ping(health->metadata, err);
+    const struct files files = {
+        .clock = health->clock, .storage = health->storage, .metadata = health->metadata};
+    enum err_code code = storage_ping(health->storage, err);
+    if (code != ERR_OK || checker->belongs)
+        return code;
+    code = files_installation_look(&files, err);
+    checker->belongs = code == ERR_OK;
+    return code == ERR_CONFIG ? code : ERR_OK;
 }
 
-static struct health_result ask(const struct checker *checker)
+static enum err_code ask_part(struct checker *checker, struct err *err)
+{
+    if (crash_or_fail("step.check"))
+        return err_set_internal(err, ERR_INTERNAL, 0, "ask", "a test has it fail");
+    return checker->part == HEALTH_STORAGE ? ask_storage(checker, err)
+                                           : metadata_ping(checker->health->metadata, err);
+}
+
+static struct health_result ask(struct checker *checker)
 {
     const struct health *health = checker->health;
     struct health_result result = {.code = ERR_OK};

@@ -6,11 +6,13 @@
 #include "base/condition.h"
 #include "base/signal_stack.h"
 #include "base/thread.h"
+#include "files/files_installation.h"
 #include "files/files_sweep.h"
 
 struct sweeper {
     const struct service *service;
     pthread_t thread;
+    bool belongs; /* the thread's: store and database are known to be one installation's */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool closing;    /* guarded by mutex, as is what follows */
@@ -30,29 +32,54 @@ static void log_sweep(struct log *log, enum err_code code, const struct sweep_re
         LOG_FIELD_STR("error.message", str_of(code == ERR_OK ? "" : err->message)),
         LOG_FIELD_STR("error.operation", str_of(code == ERR_OK ? "" : err->operation)),
     };
+    const struct log_field held_back[] = {
+        LOG_FIELD_INT("coffer.sweep.orphans_held_back", result->held_back),
+        LOG_FIELD_INT("coffer.sweep.orphan_limit", result->limit),
+        LOG_FIELD_INT("coffer.sweep.objects", result->seen),
+    };
     if (code != ERR_OK)
-        log_write(log, ERR_LEVEL_WARN, NULL, "sweep failed", (struct log_fields){failure, 2});
+        log_write(log, code == ERR_CONFIG ? ERR_LEVEL_ERROR : ERR_LEVEL_WARN, NULL, "sweep failed",
+                  (struct log_fields){failure, 2});
+    else if (result->held_back > 0)
+        log_write(log, ERR_LEVEL_ERROR, NULL,
+                  "sweep removed no orphans: there are too many, see `coffer gc`",
+                  (struct log_fields){held_back, 3});
     else if (result->expired + result->deleted + result->orphans > 0)
         log_write(log, ERR_LEVEL_INFO, NULL, "swept", (struct log_fields){counts, 4});
 }
 
-static void sweep_once(const struct sweeper *sweeper)
+/* Is the store known to be this database's? It was once, and no sweep of the objects found another. */
+static enum err_code check_belonging(struct sweeper *sweeper, struct err *err)
+{
+    enum err_code code =
+        sweeper->belongs ? ERR_OK : files_installation_settle(&sweeper->service->files, err);
+    sweeper->belongs = code == ERR_OK;
+    return code;
+}
+
+static void sweep_once(struct sweeper *sweeper)
 {
     char holder[64];
     bool swept = false;
     struct sweep_result result = {0};
     struct err err;
     snprintf(holder, sizeof holder, "%s-%ld", sweeper->service->app->name, (long)getpid());
-    enum err_code code =
-        files_sweep_if_due(&sweeper->service->files, holder, &swept, &result, &err);
+    enum err_code code = check_belonging(sweeper, &err);
+    if (code == ERR_OK)
+        code = files_sweep_if_due(&sweeper->service->files, holder, &swept, &result, &err);
+    if (code == ERR_CONFIG)
+        sweeper->belongs = false;
     log_sweep(sweeper->service->log, code, &result, &err);
 }
 
-static void sweep_deleted(const struct sweeper *sweeper)
+static void sweep_deleted(struct sweeper *sweeper)
 {
+    const struct files *files = &sweeper->service->files;
     struct sweep_result result = {0};
     struct err err;
-    enum err_code code = files_sweep_deleted(&sweeper->service->files, &result, &err);
+    enum err_code code = check_belonging(sweeper, &err);
+    if (code == ERR_OK)
+        code = files_sweep_deleted(files, &result, &err);
     if (code != ERR_OK)
         log_sweep(sweeper->service->log, code, &result, &err);
 }

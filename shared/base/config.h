@@ -96,6 +96,7 @@ struct config {
     int64_t sweep_interval_seconds;          /* SWEEP_INTERVAL_SECONDS, 300; 0 = off */
     int64_t sweep_grace_seconds;             /* SWEEP_GRACE_SECONDS, 3600 */
     int64_t orphan_interval_seconds; /* ORPHAN_INTERVAL_SECONDS: between listings of all objects */
+    int64_t sweep_max_orphans;       /* SWEEP_MAX_ORPHANS; 0: by the number of objects */
 };
 
 /* Reads and checks the environment. A secret may come from the file that NAME_FILE names instead.

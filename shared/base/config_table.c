@@ -451,6 +451,13 @@ const struct setting config_settings[] = {
      .derived_default = "SWEEP_INTERVAL_SECONDS with STORAGE_DRIVER=fs, else 3600",
      INT(0, 2592000),
      .meaning = "Seconds between two sweeps that list every object of the store"},
+    {.name = "SWEEP_MAX_ORPHANS",
+     AT(sweep_max_orphans),
+     .default_text = "0",
+     .derived_default = "the larger of 100 and 1 % of the objects that the sweep saw",
+     INT(0, INT64_C(1000000000000)),
+     .meaning = "Orphans that one sweep removes; where there are more it removes none and reports"
+                " them, for `coffer gc --yes`"},
 };
 
 const size_t config_setting_count = sizeof config_settings / sizeof config_settings[0];

@@ -8,6 +8,8 @@
 #define LIMIT_METADATA_BYTES 4096 /* metadata as compact JSON */
 #define LIMIT_KEY_BYTES 128       /* storage key */
 #define LIMIT_TAG_BYTES 79        /* a store's tag of an object's content */
+#define LIMIT_MARK_BYTES 255      /* what a store and a database say of their installation */
+#define LIMIT_ROWS_TRIED 1000     /* rows whose objects are looked for, to know a store again */
 #define LIMIT_BUCKET_BYTES 63
 #define LIMIT_IDEMPOTENCY_KEY_BYTES 255
 #define LIMIT_REQUEST_ID_BYTES 64
@@ -22,7 +24,9 @@
 #define LIMIT_OFFSET 10000
 #define LIMIT_COUNT 10000 /* a filtered total is counted up to here */
 #define LIMIT_BATCH_IDS 1000
-#define LIMIT_KEYS_ASKED 1000 /* storage keys in one question of the sweep */
+#define LIMIT_KEYS_ASKED 1000      /* storage keys in one question of the sweep */
+#define LIMIT_ORPHANS_KEPT 100000  /* that one sweep removes, after it has counted all */
+#define LIMIT_ORPHANS_AT_LEAST 100 /* that may go at once, however few objects there are */
 
 /* multipart/form-data, ABUSE rows 1–25 */
 #define LIMIT_BOUNDARY_BYTES 70 /* RFC 2046 §5.1.1 */

@@ -136,7 +136,8 @@ enum err_code files_check(const struct files *files, const struct check_options 
                           struct check_result *ret_result, struct err *err)
 {
     struct check check = {files, options, ret_result, malloc(LIMIT_IO_BUFFER)};
-    const struct orphan_search search = {INT64_MAX, check_orphan, &check};
+    const struct orphan_search search = {
+        .modified_before_ms = INT64_MAX, .found = check_orphan, .context = &check};
     *ret_result = (struct check_result){0};
     if (!check.buffer)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "check", "out of memory");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files/files_installation.h"
 #include "files/files_remove.h"
 #include "files/migrate_file.h"
 #include "files/migrate_jobs.h"
@@ -225,9 +226,19 @@ enum err_code files_migrate(const struct migrate_options *options,
                             struct migrate_result *ret_result, struct err *err)
 {
     struct migration migration = {.options = options, .result = ret_result};
+    const struct installation_move move = {options->source, options->target,
+                                           options->is_same_storage, options->is_same_metadata,
+                                           options->dry_run};
     *ret_result = (struct migrate_result){0};
     pthread_mutex_init(&migration.mutex, NULL);
-    enum err_code code = migrate(&migration, err);
+    enum err_code code =
+        options->target_is_empty ? ERR_OK : files_installation_begin_move(&move, err);
+    if (code == ERR_OK)
+        code = migrate(&migration, err);
+    if (code == ERR_OK && ret_result->failed == 0 && !options->dry_run) {
+        code = files_installation_end_move(&move, err);
+        ret_result->is_complete = code == ERR_OK;
+    }
     pthread_mutex_destroy(&migration.mutex);
     return code;
 }

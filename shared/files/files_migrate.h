@@ -5,7 +5,9 @@
  * cut short anywhere is gone on with by another, and a later run brings what changed meanwhile. A
  * row that the target changed after its copy is never written over.
  *
- * No service should work on the target meanwhile; the source may be in use.
+ * No service should work on the target meanwhile; the source may be in use. The target is marked as
+ * incomplete (files_installation.h) from before the first byte until a run has brought every file:
+ * until then it neither starts nor is swept.
  */
 #ifndef COFFER_FILES_FILES_MIGRATE_H
 #define COFFER_FILES_FILES_MIGRATE_H
@@ -45,8 +47,9 @@ struct migrate_result {
     int64_t newer;
     int64_t failed;
     int64_t extra;
-    int64_t pruned; /* of these removed */
-    int64_t tokens; /* written or revoked */
+    int64_t pruned;   /* of these removed */
+    int64_t tokens;   /* written or revoked */
+    bool is_complete; /* the target may be used */
 };
 
 struct migrate_options {

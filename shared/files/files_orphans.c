@@ -37,6 +37,8 @@ static enum err_code suspect(void *context, const char *key, const struct storag
 {
     struct suspects *suspects = context;
     struct suspect *next = &suspects->all[suspects->count];
+    if (suspects->search->seen)
+        ++*suspects->search->seen;
     if (stat->modified_ms > suspects->search->modified_before_ms)
         return ERR_OK;
     if (!str_copy(next->key, sizeof next->key, str_of(key)))

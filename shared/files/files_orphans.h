@@ -12,6 +12,7 @@ struct orphan_search {
     /* Told of each orphan; the key is borrowed. A code other than ERR_OK ends the search. */
     enum err_code (*found)(void *context, const char *key, int64_t size, struct err *err);
     void *context;
+    int64_t *seen; /* counts the objects that were listed; may be NULL */
 };
 
 enum err_code files_find_orphans(const struct files *files, const struct orphan_search *search,

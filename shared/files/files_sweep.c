@@ -2,10 +2,12 @@
 
 #include <stdlib.h>
 
+#include "files/files_installation.h"
 #include "files/files_orphans.h"
 #include "files/files_remove.h"
 
 #define SWEEP_BATCH 200
+#define ORPHANS_FIRST 64 /* room that is made at first, and doubled */
 
 struct marked {
     char id[ID_SIZE];
@@ -75,11 +77,27 @@ static enum err_code sweep_deleted(const struct files *files, struct sweep_resul
     return code;
 }
 
+/* How to sweep. */
+struct sweep_wish {
+    int64_t grace_seconds;
+    bool with_objects;
+    bool no_limit; /* to the orphans that may go at once */
+};
+
+struct orphan {
+    char key[LIMIT_KEY_BYTES + 1];
+    int64_t size;
+};
+
 struct orphan_sweep {
     const struct files *files;
     struct sweep_result *result;
     int64_t now_ms; /* wall time */
     int64_t grace_ms;
+    /* Found and not removed yet, at most LIMIT_ORPHANS_KEPT; the next sweep finds the rest. */
+    struct orphan *kept;
+    size_t count;
+    size_t room;
 };
 
 static enum err_code key_is_known(void *context, const char *key, bool *ret_known, struct err *err)
@@ -121,14 +139,66 @@ static enum err_code sweep_orphan(void *context, const char *key, int64_t size, 
     return code;
 }
 
-static enum err_code sweep_objects(const struct files *files, int64_t grace_seconds,
+/* Keeps an orphan until all of them are counted. */
+static enum err_code keep_orphan(void *context, const char *key, int64_t size, struct err *err)
+{
+    struct orphan_sweep *sweep = context;
+    sweep->result->held_back++;
+    sweep->result->held_back_bytes += size;
+    if (sweep->count == LIMIT_ORPHANS_KEPT)
+        return ERR_OK;
+    if (sweep->count == sweep->room) {
+        size_t room = sweep->room ? 2 * sweep->room : ORPHANS_FIRST;
+        struct orphan *kept = realloc(sweep->kept, room * sizeof *kept);
+        if (!kept)
+            return err_set_internal(err, ERR_NO_MEMORY, 0, "sweep", "out of memory");
+        sweep->kept = kept;
+        sweep->room = room;
+    }
+    struct orphan *next = &sweep->kept[sweep->count++];
+    snprintf(next->key, sizeof next->key, "%s", key);
+    next->size = size;
+    return ERR_OK;
+}
+
+static int64_t limit_of(const struct files *files, int64_t seen)
+{
+    int64_t share = seen / 100;
+    if (files->config->sweep_max_orphans > 0)
+        return files->config->sweep_max_orphans;
+    return share > LIMIT_ORPHANS_AT_LEAST ? share : LIMIT_ORPHANS_AT_LEAST;
+}
+
+/* Removes what was kept, each as if it had just been found. */
+static enum err_code sweep_kept(struct orphan_sweep *sweep, struct err *err)
+{
+    enum err_code code = ERR_OK;
+    struct sweep_result *result = sweep->result;
+    result->limit = limit_of(sweep->files, result->seen);
+    if (result->held_back > result->limit)
+        return ERR_OK;
+    result->held_back = 0;
+    result->held_back_bytes = 0;
+    for (size_t i = 0; code == ERR_OK && i < sweep->count; i++)
+        code = sweep_orphan(sweep, sweep->kept[i].key, sweep->kept[i].size, err);
+    return code;
+}
+
+static enum err_code sweep_objects(const struct files *files, const struct sweep_wish *wish,
                                    struct sweep_result *result, struct err *err)
 {
     int purged = 0;
     int64_t now_ms = clock_wall_ms(files->clock);
-    struct orphan_sweep sweep = {files, result, now_ms, grace_seconds * 1000};
-    const struct orphan_search search = {now_ms - sweep.grace_ms, sweep_orphan, &sweep};
+    struct orphan_sweep sweep = {
+        .files = files, .result = result, .now_ms = now_ms, .grace_ms = wish->grace_seconds * 1000};
+    const struct orphan_search search = {.modified_before_ms = now_ms - sweep.grace_ms,
+                                         .found = wish->no_limit ? sweep_orphan : keep_orphan,
+                                         .context = &sweep,
+                                         .seen = &result->seen};
     enum err_code code = files_find_orphans(files, &search, err);
+    if (code == ERR_OK)
+        code = sweep_kept(&sweep, err);
+    free(sweep.kept);
     if (code == ERR_OK)
         code = storage_purge_unfinished(files->storage, now_ms - LIMIT_UNFINISHED_KEEP_MS, &purged,
                                         err);
@@ -156,16 +226,19 @@ enum err_code files_sweep_deleted(const struct files *files, struct sweep_result
     return code;
 }
 
-static enum err_code sweep(const struct files *files, int64_t grace_seconds, bool with_objects,
+static enum err_code sweep(const struct files *files, const struct sweep_wish *wish,
                            struct sweep_result *ret_result, struct err *err)
 {
     int purged = 0;
     *ret_result = (struct sweep_result){0};
-    enum err_code code = sweep_expired(files, ret_result, err);
+    /* Only a listing can take what is another installation's: other keys are those of our rows. */
+    enum err_code code = wish->with_objects ? files_installation_settle(files, err) : ERR_OK;
+    if (code == ERR_OK)
+        code = sweep_expired(files, ret_result, err);
     if (code == ERR_OK)
         code = sweep_deleted(files, ret_result, err);
-    if (code == ERR_OK && with_objects)
-        code = sweep_objects(files, grace_seconds, ret_result, err);
+    if (code == ERR_OK && wish->with_objects)
+        code = sweep_objects(files, wish, ret_result, err);
     if (code == ERR_OK)
         code = metadata_purge_requests(files->metadata, clock_wall_ms(files->clock), &purged, err);
     ret_result->requests = purged;
@@ -176,7 +249,15 @@ static enum err_code sweep(const struct files *files, int64_t grace_seconds, boo
 enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
                           struct sweep_result *ret_result, struct err *err)
 {
-    return sweep(files, grace_seconds, true, ret_result, err);
+    const struct sweep_wish wish = {grace_seconds, true, false};
+    return sweep(files, &wish, ret_result, err);
+}
+
+enum err_code files_sweep_without_limit(const struct files *files, int64_t grace_seconds,
+                                        struct sweep_result *ret_result, struct err *err)
+{
+    const struct sweep_wish wish = {grace_seconds, true, true};
+    return sweep(files, &wish, ret_result, err);
 }
 
 /* From now on for so many seconds. */
@@ -204,6 +285,6 @@ enum err_code files_sweep_if_due(const struct files *files, const char *holder, 
         lease_of(files, "objects", turn, config->orphan_interval_seconds);
     if (!with_objects)
         code = metadata_lease(files->metadata, &objects, &with_objects, err);
-    return code == ERR_OK ? sweep(files, config->sweep_grace_seconds, with_objects, ret_result, err)
-                          : code;
+    const struct sweep_wish wish = {config->sweep_grace_seconds, with_objects, false};
+    return code == ERR_OK ? sweep(files, &wish, ret_result, err) : code;
 }

@@ -7,6 +7,10 @@
  * A store that knows no claims may show an object just before its row is written. So there an
  * orphan's key is fenced first: a row that is marked deleted takes the key, and whoever would still
  * record the object fails. The fence goes when the grace has passed once more.
+ *
+ * No object is swept unless store and database are found to belong together just before
+ * (files_installation.h, ERR_CONFIG). When more objects would go than SWEEP_MAX_ORPHANS, the store or the database is
+ * probably another one than before, or an older one: then they are counted, and none is removed.
  */
 #ifndef COFFER_FILES_FILES_SWEEP_H
 #define COFFER_FILES_FILES_SWEEP_H
@@ -18,11 +22,19 @@ struct sweep_result {
     int64_t deleted; /* marked rows removed with their bytes */
     int64_t orphans; /* objects without a row, removed */
     int64_t orphan_bytes;
+    int64_t held_back; /* objects without a row that were left because there were too many */
+    int64_t held_back_bytes;
+    int64_t seen;       /* objects that were listed */
+    int64_t limit;      /* how many orphans would have been removed */
     int64_t requests;   /* Idempotency-Keys forgotten */
     int64_t unfinished; /* uploads that the store still kept parts of */
 };
 
 /* Objects younger than grace_seconds are left alone. */
+enum err_code files_sweep_without_limit(const struct files *files, int64_t grace_seconds,
+                                        struct sweep_result *ret_result, struct err *err)
+    ERR_MUST_CHECK;
+/* The same, but all orphans stay when there are more than SWEEP_MAX_ORPHANS. */
 enum err_code files_sweep(const struct files *files, int64_t grace_seconds,
                           struct sweep_result *ret_result, struct err *err) ERR_MUST_CHECK;
 /* Only the rows that are marked deleted and due: what deletes left to be removed. */

@@ -382,6 +382,22 @@ enum err_code metadata_secret(struct metadata *metadata,
     return told(metadata, METADATA_SWEEP, start_ns, code);
 }
 
+enum err_code metadata_read_mark(struct metadata *metadata, char ret_text[METADATA_MARK_SIZE],
+                                 struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->read_mark(metadata->state, ret_text, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
+enum err_code metadata_write_mark(struct metadata *metadata, const char *expected, const char *text,
+                                  struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->upkeep->write_mark(metadata->state, expected, text, err);
+    return told(metadata, METADATA_SWEEP, start_ns, code);
+}
+
 enum err_code metadata_check(struct metadata *metadata, bool repair, struct err *err)
 {
     int64_t start_ns = now_ns(metadata);

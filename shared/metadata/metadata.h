@@ -25,6 +25,7 @@
 #include "metadata/file.h"
 
 #define METADATA_SECRET_BYTES 32
+#define METADATA_MARK_SIZE (LIMIT_MARK_BYTES + 1)
 
 struct metadata;
 
@@ -243,6 +244,12 @@ struct metadata_upkeep {
     /* The installation's secret (cursors), made at init and never changed. */
     enum err_code (*secret)(void *state, unsigned char ret_secret[METADATA_SECRET_BYTES],
                             struct err *err);
+    /* The mark that says which store belongs to this database (files_installation.h).
+     * ERR_NOT_FOUND when there is none. */
+    enum err_code (*read_mark)(void *state, char ret_text[METADATA_MARK_SIZE], struct err *err);
+    /* Writes it where it is still `expected` ("": there is none), else ERR_CONFLICT. */
+    enum err_code (*write_mark)(void *state, const char *expected, const char *text,
+                                struct err *err);
     /* Checks the driver's own consistency (PRAGMA integrity_check, kept totals); the first finding
      * is the error's message, ERR_INTERNAL. repair: recounts the kept totals. */
     enum err_code (*check)(void *state, bool repair, struct err *err);
@@ -343,6 +350,10 @@ enum err_code metadata_lease(struct metadata *metadata, const struct named_lease
 enum err_code metadata_secret(struct metadata *metadata,
                               unsigned char ret_secret[METADATA_SECRET_BYTES], struct err *err)
     ERR_MUST_CHECK;
+enum err_code metadata_read_mark(struct metadata *metadata, char ret_text[METADATA_MARK_SIZE],
+                                 struct err *err) ERR_MUST_CHECK;
+enum err_code metadata_write_mark(struct metadata *metadata, const char *expected, const char *text,
+                                  struct err *err) ERR_MUST_CHECK;
 enum err_code metadata_check(struct metadata *metadata, bool repair, struct err *err)
     ERR_MUST_CHECK;
 enum err_code metadata_ping(struct metadata *metadata, struct err *err) ERR_MUST_CHECK;

@@ -362,6 +362,95 @@ static enum err_code ping(void *state, struct err *err)
     return code;
 }
 
+/* ---- the mark: a document of its own among the settings ---- */
+
+#define MARK_ID "installation"
+
+static enum err_code note_mark(void *context, const bson_t *document, struct err *err)
+{
+    if (mongodb_read_text(document, "text", context, METADATA_MARK_SIZE) && *(char *)context)
+        return ERR_OK;
+    return err_set_internal(err, ERR_CONFIG, 0, "read mark",
+                            "The database's mark is not one of coffer.");
+}
+
+static enum err_code find_mark(struct mongodb_session *session, void *args, struct err *err)
+{
+    char *text = args;
+    bson_t filter = BSON_INITIALIZER;
+    const struct mongodb_question question = {
+        .collection = COLLECTION_SETTINGS, .filter = &filter, .told = note_mark, .context = text};
+    mongodb_put_text(&filter, "_id", MARK_ID);
+    text[0] = '\0';
+    enum err_code code = mongodb_find(session, &question, err);
+    bson_destroy(&filter);
+    if (code == ERR_OK && text[0] == '\0')
+        code = err_set_internal(err, ERR_NOT_FOUND, 0, "read mark", "There is no mark.");
+    return code;
+}
+
+static enum err_code read_mark(void *state, char ret_text[METADATA_MARK_SIZE], struct err *err)
+{
+    return mongodb_run(state, find_mark, ret_text, err);
+}
+
+struct mark_args {
+    const char *expected;
+    const char *text;
+};
+
+static enum err_code insert_mark(struct mongodb_session *session, const struct mark_args *mark,
+                                 struct err *err)
+{
+    bson_t document = BSON_INITIALIZER;
+    mongodb_put_text(&document, "_id", MARK_ID);
+    mongodb_put_text(&document, "text", mark->text);
+    enum err_code code = mongodb_insert(session, COLLECTION_SETTINGS, &document, err);
+    bson_destroy(&document);
+    return code == ERR_EXISTS ? ERR_CONFLICT : code;
+}
+
+static enum err_code update_mark(struct mongodb_session *session, const struct mark_args *mark,
+                                 struct err *err)
+{
+    bson_t filter = BSON_INITIALIZER;
+    bson_t update = BSON_INITIALIZER;
+    bson_t inner;
+    bool matched = false;
+    const struct mongodb_change change = {COLLECTION_SETTINGS, &filter, &update, false};
+    mongodb_put_text(&filter, "_id", MARK_ID);
+    mongodb_put_text(&filter, "text", mark->expected);
+    bson_append_document_begin(&update, "$set", -1, &inner);
+    mongodb_put_text(&inner, "text", mark->text);
+    bson_append_document_end(&update, &inner);
+    enum err_code code = mongodb_update(session, &change, &matched, err);
+    bson_destroy(&update);
+    bson_destroy(&filter);
+    return code == ERR_OK && !matched ? ERR_CONFLICT : code;
+}
+
+/* A second run may find what the first one wrote. */
+static enum err_code change_mark(struct mongodb_session *session, void *args, struct err *err)
+{
+    const struct mark_args *mark = args;
+    char there[METADATA_MARK_SIZE];
+    enum err_code code =
+        *mark->expected ? update_mark(session, mark, err) : insert_mark(session, mark, err);
+    if (code != ERR_CONFLICT)
+        return code;
+    if (session->repeated && find_mark(session, there, err) == ERR_OK &&
+        strcmp(there, mark->text) == 0)
+        return ERR_OK;
+    return err_set(err, ERR_CONFLICT, "write mark", "The mark has changed meanwhile.");
+}
+
+static enum err_code write_mark(void *state, const char *expected, const char *text,
+                                struct err *err)
+{
+    struct mark_args args = {expected, text};
+    return mongodb_run(state, change_mark, &args, err);
+}
+
 /* ---- check ---- */
 
 static enum err_code check_database(struct mongodb_session *session, void *args, struct err *err)
@@ -399,6 +488,8 @@ const struct metadata_upkeep mongodb_upkeep = {
     .purge_requests = purge_requests,
     .lease = lease,
     .secret = secret,
+    .read_mark = read_mark,
+    .write_mark = write_mark,
     .check = check,
     .ping = ping,
 };

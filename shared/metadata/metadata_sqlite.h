@@ -68,6 +68,9 @@ enum sqlite_sql {
     SQL_REQUEST_PURGE,
     SQL_LEASE,
     SQL_SECRET,
+    SQL_MARK_GET,
+    SQL_MARK_INSERT,
+    SQL_MARK_UPDATE,
     SQL_COUNT
 };
 

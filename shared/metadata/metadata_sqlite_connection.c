@@ -74,6 +74,11 @@ static const char *const sql_texts[SQL_COUNT] = {
     [SQL_LEASE] = "INSERT INTO leases VALUES (?1,?2,?3) ON CONFLICT (name)"
                   " DO UPDATE SET holder = ?2, until_ms = ?3 WHERE holder = ?2 OR until_ms <= ?4",
     [SQL_SECRET] = "SELECT value FROM settings WHERE name = 'secret'",
+    [SQL_MARK_GET] = "SELECT value FROM settings WHERE name = 'installation'",
+    [SQL_MARK_INSERT] = "INSERT INTO settings VALUES ('installation', ?1)"
+                        " ON CONFLICT (name) DO NOTHING",
+    [SQL_MARK_UPDATE] = "UPDATE settings SET value = ?1"
+                        " WHERE name = 'installation' AND value = ?2",
 };
 
 enum err_code(sqlite_failed)(struct sqlite_connection *connection, int result,

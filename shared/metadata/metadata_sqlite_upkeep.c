@@ -208,6 +208,71 @@ static enum err_code secret(void *state, unsigned char ret_secret[32], struct er
     return sqlite_read(state, read_secret, ret_secret, err);
 }
 
+/* ---- the mark ---- */
+
+static enum err_code find_mark(struct sqlite_connection *connection, void *args, struct err *err)
+{
+    sqlite3_stmt *statement = NULL;
+    enum err_code code = sqlite_statement(connection, SQL_MARK_GET, &statement, err);
+    if (code != ERR_OK)
+        return code;
+    int result = sqlite3_step(statement);
+    if (result == SQLITE_ROW) {
+        const struct str text = {sqlite3_column_blob(statement, 0),
+                                 (size_t)sqlite3_column_bytes(statement, 0)};
+        if (!str_copy(args, METADATA_MARK_SIZE, text))
+            code = err_set_internal(err, ERR_CONFIG, 0, "read mark",
+                                    "The database's mark is not one of coffer.");
+    } else if (result == SQLITE_DONE) {
+        code = err_set_internal(err, ERR_NOT_FOUND, 0, "read mark", "There is no mark.");
+    } else {
+        code = sqlite_failed(connection, result, "read mark", err);
+    }
+    sqlite3_reset(statement);
+    return code;
+}
+
+static enum err_code read_mark(void *state, char ret_text[METADATA_MARK_SIZE], struct err *err)
+{
+    return sqlite_read(state, find_mark, ret_text, err);
+}
+
+struct mark_args {
+    const char *expected;
+    const char *text;
+};
+
+static void bind_mark(sqlite3_stmt *statement, int index, const char *text)
+{
+    sqlite3_bind_blob(statement, index, text, (int)strlen(text), SQLITE_STATIC);
+}
+
+static enum err_code change_mark(struct sqlite_connection *connection, void *args, struct err *err)
+{
+    const struct mark_args *mark = args;
+    bool is_new = *mark->expected == '\0';
+    sqlite3_stmt *statement = NULL;
+    enum err_code code =
+        sqlite_statement(connection, is_new ? SQL_MARK_INSERT : SQL_MARK_UPDATE, &statement, err);
+    if (code != ERR_OK)
+        return code;
+    bind_mark(statement, 1, mark->text);
+    if (!is_new)
+        bind_mark(statement, 2, mark->expected);
+    code = sqlite_finish(connection, statement, "write mark", err);
+    if (code == ERR_OK && sqlite3_changes(connection->db) == 0)
+        code = err_set(err, ERR_CONFLICT, "write mark", "The mark has changed meanwhile.");
+    return code;
+}
+
+static enum err_code write_mark(void *state, const char *expected, const char *text,
+                                struct err *err)
+{
+    struct mark_args args = {expected, text};
+    const struct sqlite_change change = {change_mark, &args, NULL, NULL};
+    return sqlite_write(state, &change, err);
+}
+
 static enum err_code probe(struct sqlite_connection *connection, void *args, struct err *err)
 {
     unsigned char secret[METADATA_SECRET_BYTES];
@@ -315,6 +380,8 @@ const struct metadata_upkeep sqlite_upkeep = {
     .purge_requests = purge_requests,
     .lease = lease,
     .secret = secret,
+    .read_mark = read_mark,
+    .write_mark = write_mark,
     .check = check,
     .ping = ping,
 };

@@ -330,6 +330,22 @@ enum err_code storage_list(struct storage *storage, storage_list_callback *callb
                 storage->driver->objects->list(storage->state, callback, context, err));
 }
 
+enum err_code storage_read_mark(struct storage *storage, char ret_text[STORAGE_MARK_SIZE],
+                                struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_STAT, start_ns,
+                storage->driver->objects->read_mark(storage->state, ret_text, err));
+}
+
+enum err_code storage_write_mark(struct storage *storage, const char *text, bool replace,
+                                 struct err *err)
+{
+    int64_t start_ns = clock_steady_ns(storage->clock);
+    return told(storage, STORAGE_PUT, start_ns,
+                storage->driver->objects->write_mark(storage->state, text, replace, err));
+}
+
 enum err_code storage_ping(struct storage *storage, struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);

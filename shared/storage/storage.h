@@ -55,6 +55,10 @@ enum storage_operation {
 /* The store's own tag of an object's content (S3's ETag with its quotes); "" where it has none. */
 #define STORAGE_TAG_SIZE (LIMIT_TAG_BYTES + 1)
 
+/* Name of the file beside the objects, or of the object, that holds the store's mark. It is no key. */
+#define STORAGE_MARK "coffer-installation"
+#define STORAGE_MARK_SIZE (LIMIT_MARK_BYTES + 1)
+
 struct storage_stat {
     int64_t size;        /* bytes */
     int64_t modified_ms; /* since 1970 */
@@ -152,6 +156,8 @@ struct storage_objects {
                                    struct err *err);
     enum err_code (*list)(void *state, storage_list_callback *callback, void *context,
                           struct err *err);
+    enum err_code (*read_mark)(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err);
+    enum err_code (*write_mark)(void *state, const char *text, bool replace, struct err *err);
 };
 
 /* NULL in a driver without STORAGE_CAN_PRESIGN. */
@@ -261,6 +267,15 @@ enum err_code storage_remove_orphan(struct storage *storage, const char *key,
 /* Calls back for every object, in any order. */
 enum err_code storage_list(struct storage *storage, storage_list_callback *callback, void *context,
                            struct err *err) ERR_MUST_CHECK;
+/* The store's mark: a short text that says whose store it is (files_installation.h). No listing shows
+ * it. ERR_NOT_FOUND when there is none, ERR_CONFIG when it is too long to be one. */
+enum err_code storage_read_mark(struct storage *storage, char ret_text[STORAGE_MARK_SIZE],
+                                struct err *err) ERR_MUST_CHECK;
+/* Writes it, durable when it returns: the whole text or nothing of it is read. ERR_EXISTS when there
+ * is one and it is not to be replaced; a repeated call may get that for its own first attempt. Stores
+ * that know no conditional write may let the last of two writers win. */
+enum err_code storage_write_mark(struct storage *storage, const char *text, bool replace,
+                                 struct err *err) ERR_MUST_CHECK;
 /* Can objects be written and read now? */
 enum err_code storage_ping(struct storage *storage, struct err *err) ERR_MUST_CHECK;
 

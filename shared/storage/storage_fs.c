@@ -355,6 +355,8 @@ static const struct storage_objects objects = {
     .remove = fs_remove,
     .remove_orphan = fs_remove_orphan,
     .list = fs_list,
+    .read_mark = fs_read_mark,
+    .write_mark = fs_write_mark,
 };
 
 const struct storage_driver storage_fs_driver = {

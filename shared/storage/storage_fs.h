@@ -93,6 +93,13 @@ enum err_code fs_check_marker(int objects_fd, struct err *err) ERR_MUST_CHECK;
 enum err_code fs_init(const struct config *config, const struct clock *clock, struct err *err)
     ERR_MUST_CHECK;
 
+/* storage_fs_mark.c */
+
+enum err_code fs_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err)
+    ERR_MUST_CHECK;
+enum err_code fs_write_mark(void *state, const char *text, bool replace, struct err *err)
+    ERR_MUST_CHECK;
+
 /* storage_fs_put.c */
 
 enum err_code fs_put_begin(void *state, const char *key, int64_t size_hint, void **ret_put,

@@ -210,6 +210,8 @@ static const struct storage_objects objects = {
     .remove = libs3_remove,
     .remove_orphan = libs3_remove_orphan,
     .list = libs3_list,
+    .read_mark = libs3_read_mark,
+    .write_mark = libs3_write_mark,
 };
 
 const struct storage_driver storage_libs3_driver = {

@@ -202,6 +202,13 @@ enum err_code libs3_remove_orphan(void *state, const char *key,
 enum err_code libs3_copy(void *state, const struct storage_wanted *from, const char *to,
                          char ret_tag[STORAGE_TAG_SIZE], struct err *err) ERR_MUST_CHECK;
 
+/* ---- storage_libs3_mark.c ---- */
+
+enum err_code libs3_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err)
+    ERR_MUST_CHECK;
+enum err_code libs3_write_mark(void *state, const char *text, bool replace, struct err *err)
+    ERR_MUST_CHECK;
+
 /* ---- storage_libs3.c ---- */
 
 /* Is the bucket there? *ret_status (may be NULL) is set also on failure: what libs3 made of the

@@ -13,6 +13,7 @@
  *   storage_s3_get.c      downloads
  *   storage_s3_objects.c  stat, copy, remove
  *   storage_s3_list.c     listings of objects
+ *   storage_s3_mark.c     the mark that says whose store it is
  *   storage_s3_unfinished.c  uploads that were begun and never ended
  *   storage_s3_presign.c  URLs and forms for clients
  *   storage_s3_init.c     the bucket
@@ -234,6 +235,8 @@ void s3_abort_doubles(struct storage_s3 *s3, const char *key, struct str ours, e
 enum err_code s3_init(const struct config *config, const struct clock *clock, struct err *err);
 enum err_code s3_purge(void *state, int64_t before_ms, int *ret_purged, struct err *err);
 enum err_code s3_list(void *state, storage_list_callback *callback, void *context, struct err *err);
+enum err_code s3_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err);
+enum err_code s3_write_mark(void *state, const char *text, bool replace, struct err *err);
 
 extern const struct storage_uploads s3_uploads;
 extern const struct storage_downloads s3_downloads;

@@ -198,4 +198,6 @@ const struct storage_objects s3_objects = {
     .remove = s3_remove,
     .remove_orphan = s3_remove_orphan,
     .list = s3_list,
+    .read_mark = s3_read_mark,
+    .write_mark = s3_write_mark,
 };

@@ -320,3 +320,49 @@ CONTRACT(connections_are_idle_between_calls)
     CHECK_INT_ROW(label, usage.busy, 0);
     CHECK_INT_ROW(label, usage.idle, 1);
 }
+
+CONTRACT(the_mark_changes_only_from_what_was_expected)
+{
+    struct err err;
+    char text[METADATA_MARK_SIZE] = "";
+    unsigned char secret[METADATA_SECRET_BYTES];
+    CHECK_ERR_ROW(label, metadata_read_mark(metadata, text, &err), ERR_NOT_FOUND, &err);
+    CHECK_ERR_ROW(label, metadata_write_mark(metadata, "one\n", "two\n", &err), ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_write_mark(metadata, "", "one\n", &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label, metadata_write_mark(metadata, "", "two\n", &err), ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_read_mark(metadata, text, &err), ERR_OK, &err);
+    CHECK_STR_ROW(label, str_of(text), "one\n");
+    CHECK_ERR_ROW(label, metadata_write_mark(metadata, "one\n", "two\n", &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label, metadata_write_mark(metadata, "one\n", "three\n", &err), ERR_CONFLICT,
+                  &err);
+    CHECK_ERR_ROW(label, metadata_read_mark(metadata, text, &err), ERR_OK, &err);
+    CHECK_STR_ROW(label, str_of(text), "two\n");
+    CHECK_ERR_ROW(label, metadata_secret(metadata, secret, &err), ERR_OK, &err);
+}
+
+struct mark_race {
+    struct metadata *metadata;
+    atomic_int won;
+    atomic_int lost;
+};
+
+static void race_for_mark(void *context, int index)
+{
+    struct mark_race *race = context;
+    struct err err;
+    char text[METADATA_MARK_SIZE];
+    snprintf(text, sizeof text, "writer %d\n", index);
+    enum err_code code = metadata_write_mark(race->metadata, "", text, &err);
+    if (code == ERR_OK)
+        atomic_fetch_add(&race->won, 1);
+    else if (code == ERR_CONFLICT)
+        atomic_fetch_add(&race->lost, 1);
+}
+
+CONTRACT(of_writers_of_the_first_mark_one_wins)
+{
+    struct mark_race race = {.metadata = metadata};
+    store_threads(8, race_for_mark, &race);
+    CHECK_INT_ROW(label, race.won, 1);
+    CHECK_INT_ROW(label, race.lost, 7);
+}

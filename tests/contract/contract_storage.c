@@ -238,3 +238,24 @@ CONTRACT(connections_are_idle_between_calls)
     CHECK_INT_ROW(label, usage.busy, 0);
     CHECK_INT_ROW(label, usage.idle, 1);
 }
+
+CONTRACT(the_mark_is_written_once_replaced_when_asked_and_never_listed)
+{
+    struct err err;
+    char text[STORAGE_MARK_SIZE] = "";
+    char longest[STORAGE_MARK_SIZE];
+    memset(longest, 'm', LIMIT_MARK_BYTES);
+    longest[LIMIT_MARK_BYTES] = '\0';
+    /* A server's bucket may have it from another run. */
+    enum err_code first = storage_read_mark(storage, text, &err);
+    CHECK_ROW(label, first == ERR_NOT_FOUND || (first == ERR_OK && is_remote(storage)));
+    CHECK_ERR_ROW(label, storage_write_mark(storage, "one\n", first == ERR_OK, &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label, storage_write_mark(storage, "two\n", false, &err), ERR_EXISTS, &err);
+    CHECK_ERR_ROW(label, storage_read_mark(storage, text, &err), ERR_OK, &err);
+    CHECK_STR_ROW(label, str_of(text), "one\n");
+    CHECK_ERR_ROW(label, storage_write_mark(storage, longest, true, &err), ERR_OK, &err);
+    CHECK_ERR_ROW(label, storage_read_mark(storage, text, &err), ERR_OK, &err);
+    CHECK_STR_ROW(label, str_of(text), longest);
+    CHECK_INT_ROW(label, count_objects(storage), 0);
+    CHECK_ERR_ROW(label, storage_ping(storage, &err), ERR_OK, &err);
+}

@@ -26,6 +26,9 @@ import servers
 PATIENT = {"MONGODB_POOL_SIZE": "8", "MONGODB_TIMEOUT_MS": "20000",
            "MONGODB_DEADLINE_SECONDS": "40"}
 
+# Says whose store it is: a file beside the objects, or an object that is none of ours.
+MARK = "coffer-installation"
+
 _numbers = itertools.count(1)
 
 
@@ -213,19 +216,20 @@ class BucketObjects:
                 "S3_REGION": self.store.region, "S3_ACCESS_KEY": self.store.access_key,
                 "S3_SECRET_KEY": self.store.secret_key, "S3_BUCKET": self.bucket}
 
+    def listed(self):
+        """What the store lists but the mark."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return (each for page in pages for each in page.get("Contents", ()) if each["Key"] != MARK)
+
     def every(self):
-        found = {}
         try:
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
-                found.update({each["Key"]: each["Size"] for each in page.get("Contents", ())})
+            return {each["Key"]: each["Size"] for each in self.listed()}
         except self.client.exceptions.NoSuchBucket:
-            pass  # the service has not started yet
-        return found
+            return {}  # the service has not started yet
 
     def since(self, moment):
         """Names of what was stored since then, and in the second before: the store tells no more."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        return {each["Key"] for page in pages for each in page.get("Contents", ())
+        return {each["Key"] for each in self.listed()
                 if each["LastModified"].timestamp() >= int(moment)}
 
     def unfinished(self):
@@ -255,7 +259,7 @@ class BucketObjects:
     def drop(self):
         try:
             self.abort_all()
-            names = list(self.every())
+            names = [*self.every(), MARK]
             for at in range(0, len(names), 1000):
                 self.client.delete_objects(Bucket=self.bucket, Delete={
                     "Objects": [{"Key": name} for name in names[at:at + 1000]], "Quiet": True})

@@ -423,11 +423,11 @@ class Service:
 
     def stored_bytes(self):
         """{name: size} of all that is stored, and of what is on its way to be: on fs everything
-        below DATA_DIR but the database."""
+        below DATA_DIR but the database and the mark."""
         if isinstance(self.stores.objects, backends.BucketObjects):
             return {**self.objects(), **self.stores.objects.unfinished()}
         return {path: size for path, size in backends.sizes(self.data_dir).items()
-                if ".sqlite" not in path.name}
+                if ".sqlite" not in path.name and path.name != backends.MARK}
 
     def count_files(self):
         """How many files there are. MongoDB's kept total follows the rows, and is made right by a

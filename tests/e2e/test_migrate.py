@@ -317,6 +317,29 @@ def test_killed_between_bytes_and_row(original, copy_of, target, point):
     fsck(source)
 
 
+def test_f31_a_half_migrated_target_is_left_alone(original, copy_of, target, ended):
+    """No service starts on it and nothing sweeps it, until the migration has ended."""
+    source = copy_of(target)
+    killed = subprocess.run(
+        [str(CRASHING / "coffer"), "migrate", *PAIR, "--jobs", "1"],
+        env={**source.env, "CRASH_AT": "migrate.placed"}, cwd=source.folder, capture_output=True,
+        check=False)
+    assert killed.returncode == -signal.SIGKILL, killed
+    placed = target.objects.every()
+    assert placed
+    drivers = {"STORAGE_DRIVER": "s3", "METADATA_DRIVER": "mongodb"}
+    for command in (["gc", "--grace", "0"], ["gc", "--grace", "0", "--yes"], ["init"]):
+        refused = source.coffer(*command, check=False, **drivers)
+        assert refused.returncode == 1 and "coffer migrate" in refused.stderr, (command, refused)
+    moved = Service(stores=target, AUTH_MODE="token", SWEEP_GRACE_SECONDS="0")
+    ended.append(moved)
+    moved.launch()
+    assert moved.process.wait(60) == 1 and "coffer migrate" in moved.output()
+    assert target.objects.every() == placed
+    assert counts(source.coffer("migrate", *PAIR))["failed"] == 0
+    check_same(moved.start(), original)
+
+
 def test_control_c_ends_in_order(original, copy_of, target):
     source = copy_of(target)
     process = start_migrate(source, "--jobs", "1")

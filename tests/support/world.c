@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "files/files_create.h"
+#include "files/files_installation.h"
 #include "files/files_open.h"
 #include "storage/storage_drivers.h"
 
@@ -22,12 +23,13 @@ static bool open_with(struct world *world, const struct storage_driver *driver)
     };
     snprintf(world->config.data_dir, sizeof world->config.data_dir, "%s/data", check_temp_dir());
     world->files = (struct files){.config = &world->config, .clock = &clock_system};
-    bool opened =
-        storage_init(&world->config, &clock_system, &err) == ERR_OK &&
-        metadata_init(&world->config, &clock_system, &err) == ERR_OK &&
-        storage_open_driver(&world->files.storage, driver, &world->config, &clock_system, &err) ==
-            ERR_OK &&
-        metadata_open(&world->files.metadata, &world->config, &clock_system, NULL, &err) == ERR_OK;
+    bool opened = storage_init(&world->config, &clock_system, &err) == ERR_OK &&
+                  metadata_init(&world->config, &clock_system, &err) == ERR_OK &&
+                  storage_open_driver(&world->files.storage, driver, &world->config, &clock_system,
+                                      &err) == ERR_OK &&
+                  metadata_open(&world->files.metadata, &world->config, &clock_system, NULL,
+                                &err) == ERR_OK &&
+                  files_installation_settle(&world->files, &err) == ERR_OK;
     idempotency_init(&world->idempotency, world->files.metadata, &clock_system);
     return opened;
 }

@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/text.h"
 #include "check.h"
+#include "files/files_installation.h"
 #include "files/files_remove.h"
 #include "store.h"
 
@@ -39,7 +40,8 @@ static bool open_installation(struct installation *installation)
            storage_open(&files->storage, &installation->config, &clock_system, NULL, &err) ==
                ERR_OK &&
            metadata_open(&files->metadata, &installation->config, &clock_system, NULL, &err) ==
-               ERR_OK;
+               ERR_OK &&
+           files_installation_settle(files, &err) == ERR_OK;
 }
 
 bool worlds_open(struct worlds *worlds)
