@@ -4,8 +4,8 @@
  * fork) and is thread-safe; each call borrows a connection for its own time only.
  *
  * A call that returns ERR_OK after a change is durable (DURABILITY=full). A call that failed
- * changed nothing, except that after ERR_METADATA_UNAVAILABLE the outcome may be unknown (err
- * says "unknown" in `operation` = "commit"): the caller leaves the bytes to the sweep.
+ * changed nothing, unless err->outcome_unknown says that it may have, whatever the code: the caller
+ * leaves the bytes to the sweep.
  * Errors of every call: ERR_METADATA_UNAVAILABLE, ERR_INTERNAL, ERR_DISK_FULL; others are named.
  *
  * Rows that have expired (expires_ms <= now) or are marked deleted are not found by file_get and

@@ -11,7 +11,7 @@
  * A call borrows a client of the process's pool for its own time. It runs once more when the
  * connection broke or the primary moved: a change recognises what its first run did by the random
  * `by` it writes, an insert by the row itself. What remains unknown after that is said by
- * err->operation "commit". A server that says nothing is given up within MONGODB_DEADLINE_SECONDS:
+ * err->outcome_unknown. A server that says nothing is given up within MONGODB_DEADLINE_SECONDS:
  * each answer is waited for so long that two fit in.
  */
 #ifndef COFFER_METADATA_METADATA_MONGODB_H
@@ -63,8 +63,8 @@ struct mongodb_session {
     int64_t until_ms;            /* the call's deadline, steady */
     bool repeated;               /* this is the second run */
     bool again;                  /* the failure may pass with another run */
-    bool unknown;                /* a change may have been made though it failed */
-    bool told;                   /* the caller has seen rows: no second run */
+    bool unknown; /* a change may have been made though it failed; stays set over the second run */
+    bool told;    /* the caller has seen rows: no second run */
 };
 
 /* One call's work; may be run twice. */

@@ -109,13 +109,13 @@ static enum err_code commit(struct metadata_sqlite *db, struct sqlite_waiting *b
 {
     crash_points(batch, false);
     enum err_code code = sqlite_simple(db->writer, SQL_COMMIT, err);
-    if (code != ERR_OK) {
-        err->operation = "commit";
+    if (code == ERR_OK && !writer_is_current(db))
+        code = err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "commit",
+                                "The database was moved during a commit.");
+    if (code != ERR_OK) { /* it may be in the log: recovery after a crash would find it */
+        err->outcome_unknown = true;
         return code;
     }
-    if (!writer_is_current(db))
-        return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "commit",
-                                "The database was moved during a commit; the outcome is unknown.");
     crash_points(batch, true);
     return ERR_OK;
 }
@@ -155,6 +155,20 @@ static bool reuse_log(struct sqlite_connection *writer)
                                                         NULL, NULL) == SQLITE_OK;
 }
 
+/* A commit that failed stays unknown until another one has overwritten it. */
+static enum err_code try_again(struct metadata_sqlite *db, struct sqlite_waiting *batch,
+                               struct err *err)
+{
+    bool was_unknown = err->outcome_unknown;
+    enum err_code code = try_batch(db, batch, err);
+    if (code != ERR_OK)
+        err->outcome_unknown |= was_unknown;
+    for (; batch; batch = batch->next)
+        if (batch->code != ERR_OK)
+            batch->err->outcome_unknown |= was_unknown;
+    return code;
+}
+
 static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting *batch,
                                struct err *err)
 {
@@ -163,7 +177,7 @@ static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting
         return code;
     code = try_batch(db, batch, err);
     if (code == ERR_DISK_FULL && reuse_log(db->writer))
-        code = try_batch(db, batch, err);
+        code = try_again(db, batch, err);
     return code;
 }
 

@@ -323,7 +323,7 @@ static void set_up(struct trial *trial, int number, const char *label)
 }
 
 /* One case; false when the operation has fewer commands. A connection that breaks once is made up
- * for; twice in a row is a failure, and "commit" says that it may have been made. */
+ * for; twice in a row is a failure, and outcome_unknown says that it may have been made. */
 static bool break_at(const struct operation *operation, struct trial *trial,
                      struct mongodb_proxy *proxy, enum mongodb_cut cut, const int at[2])
 {
@@ -338,7 +338,7 @@ static bool break_at(const struct operation *operation, struct trial *trial,
     CHECK_ROW(trial->label, code == ERR_OK || code == ERR_METADATA_UNAVAILABLE);
     bool done = operation->verify(trial, code);
     if (code != ERR_OK && done)
-        CHECK_STR_ROW(trial->label, str_of(err.operation), "commit");
+        CHECK_ROW(trial->label, err.outcome_unknown);
     return broken;
 }
 

@@ -331,13 +331,21 @@ static void recover(struct trial *trial, const char *label)
     CHECK_ERR_ROW(label, code, ERR_OK, &trial->err);
 }
 
-static void check_rows(struct trial *trial, const struct change *change, bool was_told,
-                       const char *label)
+/* What a change came to. */
+struct outcome {
+    enum err_code code;
+    bool is_unknown; /* it failed, and says that it may have been made */
+};
+
+static void check_rows(struct trial *trial, const struct change *change,
+                       const struct outcome *outcome, const char *label)
 {
     int64_t total = 0;
     bool is_made = !change->is_made || change->is_made(trial);
     int rows = count_rows(trial, &total);
-    CHECK_ROW(label, is_made || !was_told); /* acknowledged is done */
+    CHECK_ROW(label, is_made || outcome->code != ERR_OK); /* acknowledged is done */
+    CHECK_ROW(label,
+              !change->is_made || !is_made || outcome->code == ERR_OK || outcome->is_unknown);
     CHECK_INT_ROW(label, rows, 1 + (is_made ? change->rows : 1));
     CHECK_INT_ROW(label, total, rows);
     CHECK_ERR_ROW(label, metadata_check(trial->metadata, false, &trial->err), ERR_OK, &trial->err);
@@ -365,16 +373,17 @@ static bool fail_nth(const struct change *change, int nth, bool should_last)
         return false;
     CHECK_ERR_ROW(label, insert(&trial, 1), ERR_OK, &trial.err);
     set_fault(nth, should_last);
-    enum err_code code = change->run(&trial);
+    struct outcome outcome = {.code = change->run(&trial)};
+    outcome.is_unknown = outcome.code != ERR_OK && trial.err.outcome_unknown;
     bool has_struck = clear_fault();
-    CHECK_ROW(label, is_honest(code));
-    CHECK_ROW(label, has_struck || code == ERR_OK);
+    CHECK_ROW(label, is_honest(outcome.code));
+    CHECK_ROW(label, has_struck || outcome.code == ERR_OK);
     recover(&trial, label);
-    check_rows(&trial, change, code == ERR_OK, label);
+    check_rows(&trial, change, &outcome, label);
     metadata_close(trial.metadata);
     trial.metadata = open_again(&config, label); /* as after a restart */
     if (trial.metadata)
-        check_rows(&trial, change, code == ERR_OK, label);
+        check_rows(&trial, change, &outcome, label);
     metadata_close(trial.metadata);
     return has_struck;
 }
