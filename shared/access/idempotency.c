@@ -77,6 +77,12 @@ enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err)
     return code;
 }
 
+bool idempotency_has_plan(const struct idempotency *idempotency)
+{
+    return idempotency->active && !idempotency->replay &&
+           idempotency->record.fingerprint[0] != '\0';
+}
+
 enum err_code idempotency_match(const struct idempotency *idempotency, const char fingerprint[65],
                                 struct err *err)
 {

@@ -32,7 +32,10 @@ enum err_code idempotency_begin(struct idempotency *idempotency, struct str owne
                                 struct err *err) ERR_MUST_CHECK;
 /* Prolongs the lease when that is due; called while waiting for the client. */
 enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err) ERR_MUST_CHECK;
-/* ERR_IDEMPOTENCY_MISMATCH when the stored answer belongs to another request. Only with replay. */
+/* Had an interrupted request with this key planned an answer, which `record` holds? */
+bool idempotency_has_plan(const struct idempotency *idempotency);
+/* ERR_IDEMPOTENCY_MISMATCH when the stored or planned answer belongs to another request. Only with
+ * replay or a plan. */
 enum err_code idempotency_match(const struct idempotency *idempotency, const char fingerprint[65],
                                 struct err *err) ERR_MUST_CHECK;
 /* The answer to store with the change; NULL when the request has no key. The result is *answer,

@@ -86,16 +86,6 @@ struct file_listing {
     struct file_page page; /* set on success */
 };
 
-/* Files to be marked deleted, each judged by itself. */
-struct file_marking {
-    const char *const *ids;
-    const int64_t *expected_versions; /* one an id; 0: any. NULL: any for all */
-    size_t count;
-    struct str owner; /* rows of others are ERR_NOT_FOUND; empty: any owner */
-    int64_t now_ms;
-    enum err_code *results; /* set on success, one an id: ERR_OK, ERR_NOT_FOUND, ERR_CONFLICT */
-};
-
 /* The answer to a request with an Idempotency-Key, stored in the same transaction as the change
  * it belongs to. */
 struct idempotency_answer {
@@ -107,6 +97,21 @@ struct idempotency_answer {
     struct str location; /* Location header, or empty */
     struct str etag;     /* ETag header with its quotes, or empty */
     struct str body;     /* JSON */
+};
+
+/* Files to be marked deleted, each judged by itself. */
+struct file_marking {
+    const char *const *ids;
+    const int64_t *expected_versions; /* one an id; 0: any. NULL: any for all */
+    size_t count;
+    struct str owner; /* rows of others are ERR_NOT_FOUND; empty: any owner */
+    int64_t now_ms;
+    enum err_code *results; /* set on success, one an id: ERR_OK, ERR_NOT_FOUND, ERR_CONFLICT */
+    /* Makes the answer that these `results` give, to be stored with the change; it is borrowed until
+     * the next call. Called again when they turn out otherwise. NULL: there is none. */
+    enum err_code (*answer)(void *context, const enum err_code *results,
+                            struct idempotency_answer *ret_answer, struct err *err);
+    void *context;
 };
 
 struct metadata_files {
@@ -125,7 +130,10 @@ struct metadata_files {
      * ERR_NOT_FOUND, ERR_CONFLICT (another version, or the lease). */
     enum err_code (*update)(void *state, const struct file *file, int64_t expected_version,
                             const struct idempotency_answer *answer, struct err *err);
-    /* Marks live rows deleted, all in one transaction; one winner per id. */
+    /* Marks live rows deleted; one winner per id. All in one transaction, with their answer, where the
+     * driver has transactions; else the answer is planned first, and whoever takes the key after a
+     * crash gets the plan (idempotency_record). ERR_CONFLICT when the answer's lease is held by
+     * another: nothing is marked. */
     enum err_code (*mark_deleted)(void *state, const struct file_marking *marking, struct err *err);
     /* Removes a row that is marked deleted; ERR_NOT_FOUND when there is none. */
     enum err_code (*remove)(void *state, const char *id, struct err *err);
@@ -166,6 +174,8 @@ enum idempotency_state { IDEMPOTENCY_STARTED, IDEMPOTENCY_RUNNING, IDEMPOTENCY_D
 
 struct idempotency_record {
     enum idempotency_state state;
+    /* DONE: of the stored answer. STARTED: of the answer that an interrupted mark_deleted had planned
+     * and may have begun to carry out; an empty fingerprint: there is none. */
     char fingerprint[65];
     int status;
     struct buf location; /* owned: idempotency_record_release */
@@ -194,7 +204,7 @@ struct metadata_requests {
     /* Stores an answer that belongs to no other change. ERR_CONFLICT as above. */
     enum err_code (*idempotency_finish)(void *state, const struct idempotency_answer *answer,
                                         int64_t now_ms, struct err *err);
-    /* Frees an unfinished key that is ours, so that the client may try again at once. */
+    /* Frees an unfinished key that is ours, so that the client may try again at once. A plan stays. */
     enum err_code (*idempotency_release)(void *state, const struct idempotency_claim *claim,
                                          struct err *err);
 };

@@ -272,6 +272,15 @@ enum err_code mongodb_settle_change(struct mongodb_session *session, const bson_
 /* Copies both answers of a row that is about to be removed. */
 enum err_code mongodb_save_answers(struct mongodb_session *session, const bson_t *row,
                                    struct err *err) ERR_MUST_CHECK;
+/* metadata_mongodb_requests.c: notes the answer that a change of several rows is to have, before the
+ * first of them; and finishes the request. Both ERR_CONFLICT unless the lease is its nonce's, ERR_OK
+ * where this call's first run has finished it. */
+enum err_code mongodb_plan_answer(struct mongodb_session *session,
+                                  const struct idempotency_answer *answer, struct err *err)
+    ERR_MUST_CHECK;
+enum err_code mongodb_finish_request(struct mongodb_session *session,
+                                     const struct idempotency_answer *answer, int64_t now_ms,
+                                     struct err *err) ERR_MUST_CHECK;
 /* Takes an answer that is too old off its row, so that its key is free. */
 enum err_code mongodb_drop_answer(struct mongodb_session *session, const bson_t *row,
                                   struct err *err) ERR_MUST_CHECK;

@@ -171,6 +171,14 @@ static enum err_code mark_one(struct sqlite_connection *connection, const struct
     return not_changed(connection, mark->ids[index], mark->now_ms, mark->owner, err);
 }
 
+static enum err_code store_marks_answer(struct sqlite_connection *connection,
+                                        const struct file_marking *mark, struct err *err)
+{
+    struct idempotency_answer answer = {0};
+    enum err_code code = mark->answer(mark->context, mark->results, &answer, err);
+    return code == ERR_OK ? sqlite_store_answer(connection, &answer, mark->now_ms, err) : code;
+}
+
 static enum err_code mark(struct sqlite_connection *connection, void *args, struct err *err)
 {
     const struct file_marking *mark = args;
@@ -180,7 +188,7 @@ static enum err_code mark(struct sqlite_connection *connection, void *args, stru
             return code;
         mark->results[i] = code;
     }
-    return ERR_OK;
+    return mark->answer ? store_marks_answer(connection, mark, err) : ERR_OK;
 }
 
 static enum err_code file_mark_deleted(void *state, const struct file_marking *marking,

@@ -152,6 +152,56 @@ CONTRACT(an_answer_stands_and_falls_with_its_change)
     CHECK_INT_ROW(label, begin_state(metadata, "u", "two", NOW), IDEMPOTENCY_DONE);
 }
 
+struct results {
+    struct idempotency_answer answer;
+    int asked;
+    enum err_code seen[2]; /* when it was last asked */
+};
+
+static enum err_code give_answer(void *context, const enum err_code *results,
+                                 struct idempotency_answer *ret_answer, struct err *err)
+{
+    struct results *given = context;
+    (void)err;
+    given->asked++;
+    memcpy(given->seen, results, sizeof given->seen);
+    *ret_answer = given->answer;
+    return ERR_OK;
+}
+
+CONTRACT(the_answer_of_a_delete_is_stored_with_its_marks)
+{
+    struct err err;
+    struct file back;
+    char ids[2][ID_SIZE];
+    const char *const pointers[2] = {ids[0], ids[1]};
+    enum err_code results[2] = {ERR_INTERNAL, ERR_INTERNAL};
+    struct results given = {.answer = answer_of("k", "stranger")};
+    const struct file_marking marking = {.ids = pointers,
+                                         .count = 2,
+                                         .now_ms = NOW,
+                                         .results = results,
+                                         .answer = give_answer,
+                                         .context = &given};
+    CHECK_INT_ROW(label, insert_row(metadata, 1, "alice"), ERR_OK);
+    store_id(ids[0], 1);
+    store_id(ids[1], 2); /* there is none */
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_file_mark_deleted(metadata, &marking, &err), ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_file_get(metadata, ids[0], NOW, &back, &err), ERR_OK, &err);
+    given = (struct results){.answer = answer_of("k", "one")};
+    CHECK_ERR_ROW(label, metadata_file_mark_deleted(metadata, &marking, &err), ERR_OK, &err);
+    CHECK_ROW(label, given.asked > 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT_ROW(label, results[i], i == 0 ? ERR_OK : ERR_NOT_FOUND);
+        CHECK_INT_ROW(label, given.seen[i], results[i]);
+    }
+    CHECK_ERR_ROW(label, metadata_file_get(metadata, ids[0], NOW, &back, &err), ERR_NOT_FOUND,
+                  &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 1), IDEMPOTENCY_DONE);
+    CHECK_INT_ROW(label, kept_total(metadata, "alice", NOW), 0);
+}
+
 /* Begins with a key whose answer must be there, word for word. */
 static void check_done(struct metadata *metadata, const char *key, int64_t now_ms,
                        const char *label)

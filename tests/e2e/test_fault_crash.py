@@ -1,9 +1,11 @@
 """F1, F2: the power of kill -9 at every step of an upload and of a delete, and at any moment of a
 mixed load. What was acknowledged stays, what was not is wholly there or not at all."""
 
+import json
 import random
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,7 +13,7 @@ import backends
 from exchanges import call, upload_request
 from history import RECOVERY_SECONDS, Load, kill_now
 from samples import random_bytes, sha256, unique
-from service import REPOSITORY, wait_for
+from service import REPOSITORY, open_service, wait_for
 
 # What each driver passes, in its order.
 PUT_POINTS = {
@@ -32,6 +34,11 @@ INSERT_POINTS = {
 MARK_POINTS = {
     "sqlite": ("delete.before_commit", "delete.committed"),
     "mongodb": ("delete.before_commit", "delete.committed", "delete.counted"),
+}
+# Of a delete of many, which marks them in more than one step.
+BATCH_POINTS = {
+    "sqlite": (),
+    "mongodb": ("delete.some_marked",),
 }
 UNLINK_POINTS = {"fs": ("remove.before_unlink", "remove.unlinked")}
 REMOVE_POINTS = ("remove.before_commit", "remove.committed")
@@ -67,6 +74,35 @@ class Trap:
 
     def call(self, *request):
         return call(self.service.port, *request)
+
+
+class Armed:
+    """A service whose programs die once at each point that is armed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.service = open_service(crash=True, CRASH_FOLDER=str(folder), AUTH_MODE="none",
+                                    SWEEP_INTERVAL_SECONDS=3600)
+        self.service.expect_5xx = True
+
+    def arm(self, point):
+        (self.folder / point).write_text("kill")
+
+    def sprung(self, point):
+        return not (self.folder / point).exists()
+
+    def call(self, *request):
+        return call(self.service.port, *request)
+
+
+@pytest.fixture(scope="module")
+def armed(tmp_path_factory):
+    trap = Armed(tmp_path_factory.mktemp("points"))
+    try:
+        trap.service.start()
+        yield trap
+    finally:
+        trap.service.close()
 
 
 def until_answered(trap, request):
@@ -195,7 +231,8 @@ def test_f1_f2_every_point_is_swept():
     name = re.compile(r'"((?:put|insert|delete|remove|update|upload)\.[a-z_]+)"')
     found = {point for source in (REPOSITORY / "shared").rglob("*.c")
              for point in name.findall(source.read_text(encoding="utf-8"))}
-    tables = (PUT_POINTS, PARTS_POINTS, INSERT_POINTS, MARK_POINTS, UNLINK_POINTS, UPDATE_POINTS)
+    tables = (PUT_POINTS, PARTS_POINTS, INSERT_POINTS, MARK_POINTS, BATCH_POINTS, UNLINK_POINTS,
+              UPDATE_POINTS)
     listed = {point for table in tables for points in table.values() for point in points}
     assert found == {*listed, *REMOVE_POINTS, "upload.before_reply", "delete.before_reply"}
 
@@ -211,6 +248,56 @@ def test_f1_batch_delete_killed_after_its_commit(start_service, tmp_path):
         assert until_answered(trap, ("GET", f"/api/files/{each}")).status == 404
     assert trap.service.coffer("gc", "--grace", "0").returncode == 0
     wait_for(lambda: not trap.service.objects(), "the bytes are swept")
+
+
+def batch_answers(trap, answer, ids, gone):
+    """A delete of many says the same of each whenever it is asked."""
+    assert answer.status == 200, str(answer)
+    found = {each["id"]: each for each in answer.json()["results"]}
+    assert found == {**{each: {"id": each, "deleted": True} for each in ids},
+                     **{each: {"id": each, "deleted": False, "error": "not_found"}
+                        for each in gone}}
+    for each in ids:
+        assert trap.call("GET", f"/api/files/{each}").status == 404
+
+
+@pytest.mark.parametrize("point", [*MARK_POINTS[BACKEND.metadata],
+                                   *BATCH_POINTS[BACKEND.metadata]])
+def test_f2_batch_delete_and_its_answer_are_one(armed, point):
+    """Whenever the program dies, the retry with the key says what the first answer would have: more
+    ids than are marked in one step, and a longer answer than a request may be."""
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda n: armed.service.create(b"%d" % n)["id"], range(60)))
+    gone = [f"00000000-0000-7000-8000-{number:012x}" for number in range(700)]
+    request = ("POST", "/api/files/delete", json.dumps({"ids": [*gone[:9], *ids, *gone[9:]]}),
+               {"Content-Type": "application/json", "Idempotency-Key": unique("key")})
+    armed.arm(point)
+    crashed = armed.call(*request)
+    assert armed.sprung(point), f"nothing passes {point}"
+    assert crashed.failed, f"answered by a program that was killed: {crashed}"
+    first = until_answered(armed, request)
+    batch_answers(armed, first, ids, gone)
+    if point in COMMITTED and BACKEND.metadata == "sqlite":
+        assert first.headers["idempotency-replayed"] == "true"
+    again = armed.call(*request)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.body == first.body
+    armed.service.coffer("gc", "--grace", "0")
+    wait_for(lambda: not armed.service.objects(), "the bytes are swept")
+
+
+def test_f2_an_interrupted_key_is_for_its_request_only(armed):
+    """What was begun under the key can be gone on with, and nothing else."""
+    point = "delete.committed" if BACKEND.metadata == "sqlite" else "delete.some_marked"
+    ids = [armed.service.create()["id"]]
+    request = ["POST", "/api/files/delete", json.dumps({"ids": ids}),
+               {"Content-Type": "application/json", "Idempotency-Key": unique("key")}]
+    other = [*request[:2], json.dumps({"ids": [armed.service.create()["id"]]}), request[3]]
+    armed.arm(point)
+    assert armed.call(*request).failed and armed.sprung(point)
+    refused = until_answered(armed, other)
+    assert (refused.status, refused.json()["code"]) == (422, "idempotency_mismatch")
+    batch_answers(armed, until_answered(armed, request), ids, [])
 
 
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",

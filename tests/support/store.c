@@ -101,7 +101,12 @@ enum err_code store_mark_deleted(struct metadata *metadata, const char *const *i
                                  const int64_t *expected_versions, size_t count, struct str owner,
                                  int64_t now_ms, enum err_code *ret_results, struct err *err)
 {
-    const struct file_marking marking = {ids, expected_versions, count, owner, now_ms, ret_results};
+    const struct file_marking marking = {.ids = ids,
+                                         .expected_versions = expected_versions,
+                                         .count = count,
+                                         .owner = owner,
+                                         .now_ms = now_ms,
+                                         .results = ret_results};
     return metadata_file_mark_deleted(metadata, &marking, err);
 }
 
