@@ -11,7 +11,8 @@
 #include "store.h"
 
 #define NOW STORE_NOW_MS
-#define CALLS_MAX 300 /* of one change; more are a loop */
+#define EXPIRES (NOW + 1000) /* the first row */
+#define CALLS_MAX 300        /* of one change; more are a loop */
 
 /* ---- a file system between SQLite and the system's ---- */
 
@@ -209,6 +210,8 @@ static enum err_code insert(struct trial *trial, int number)
 {
     struct file file;
     store_file(&file, number, "alice");
+    if (number == 1)
+        file.expires_ms = EXPIRES;
     return metadata_file_insert(trial->metadata, &file, NULL, &trial->err);
 }
 
@@ -244,6 +247,21 @@ static enum err_code run_mark(struct trial *trial)
     enum err_code code =
         store_mark_deleted(trial->metadata, ids, &version, 1, STR(""), NOW, &result, &trial->err);
     return code == ERR_OK ? result : code;
+}
+
+/* As a sweep: what changes a row comes last. */
+static enum err_code run_upkeep(struct trial *trial)
+{
+    bool is_held = false;
+    int count = 0;
+    struct err *err = &trial->err;
+    enum err_code code =
+        store_lease(trial->metadata, "sweep", "me", NOW, NOW + 1000, &is_held, err);
+    if (code == ERR_OK)
+        code = metadata_purge_requests(trial->metadata, NOW, &count, err);
+    if (code == ERR_OK)
+        code = metadata_mark_expired(trial->metadata, EXPIRES, 10, &count, err);
+    return code == ERR_OK && (!is_held || count != 1) ? ERR_CONFLICT : code;
 }
 
 static enum err_code run_get(struct trial *trial)
@@ -305,6 +323,7 @@ static const struct change {
     {"insert", run_insert, has_second, 2},
     {"update", run_update, has_another_name, 1},
     {"mark deleted", run_mark, has_lost_first, 0},
+    {"upkeep", run_upkeep, has_lost_first, 0},
     {"get", run_get, NULL, 1},
     {"list", run_list, NULL, 1},
 };
