@@ -192,9 +192,22 @@ struct idempotency_claim {
     int64_t lease_until_ms; /* begin and renew */
 };
 
+/* Does a lease that ends at until_ms hold at now_ms, for who would take it until wanted_until_ms? */
+static inline bool lease_holds(int64_t until_ms, int64_t now_ms, int64_t wanted_until_ms)
+{
+    return until_ms > now_ms && until_ms <= wanted_until_ms + LIMIT_CLOCK_SKEW_MS;
+}
+
+/* What is kept of an owner's answers. */
+struct idempotency_bounds {
+    struct str owner;
+    int64_t keys;
+    int64_t bytes;
+};
+
 struct metadata_requests {
     /* Takes the key for the claim's nonce until lease_until_ms when it is free (unknown, older than
-     * LIMIT_IDEMPOTENCY_KEEP_MS, or its lease has run out unfinished): STARTED. Held by a running
+     * LIMIT_IDEMPOTENCY_KEEP_MS, or its lease does not hold any more): STARTED. Held by a running
      * request: RUNNING. Finished: DONE with the stored answer. */
     enum err_code (*idempotency_begin)(void *state, const struct idempotency_claim *claim,
                                        struct idempotency_record *ret_record, struct err *err);
@@ -207,6 +220,10 @@ struct metadata_requests {
     /* Frees an unfinished key that is ours, so that the client may try again at once. A plan stays. */
     enum err_code (*idempotency_release)(void *state, const struct idempotency_claim *claim,
                                          struct err *err);
+    /* Drops stored answers of the owner, the oldest first, until they are within the bounds. Never a key
+     * without an answer, however old: its request may run. */
+    enum err_code (*idempotency_trim)(void *state, const struct idempotency_bounds *bounds,
+                                      struct err *err);
 };
 
 /* ---- upkeep ---- */
@@ -247,7 +264,8 @@ struct metadata_upkeep {
                                 struct err *err);
     /* Removes idempotency rows that are too old. */
     enum err_code (*purge_requests)(void *state, int64_t now_ms, int *ret_purged, struct err *err);
-    /* Takes the lease when it is free or run out; *ret_held says whether the holder has it. */
+    /* Takes the lease when it is free or does not hold (lease_holds); *ret_held says whether the
+     * holder has it. */
     enum err_code (*lease)(void *state, const struct named_lease *lease, bool *ret_held,
                            struct err *err);
     /* The installation's secret (cursors), made at init and never changed. */
@@ -332,6 +350,15 @@ enum err_code metadata_idempotency_finish(struct metadata *metadata,
 enum err_code metadata_idempotency_release(struct metadata *metadata,
                                            const struct idempotency_claim *claim, struct err *err)
     ERR_MUST_CHECK;
+
+enum err_code metadata_idempotency_trim(struct metadata *metadata,
+                                        const struct idempotency_bounds *bounds, struct err *err)
+    ERR_MUST_CHECK;
+/* Notes that an answer of so many bytes was stored for the owner, and drops older ones when they may be
+ * more than IDEMPOTENCY_KEYS and IDEMPOTENCY_BYTES allow: a sixteenth of either after the last look, so
+ * that few requests pay for it. */
+enum err_code metadata_idempotency_stored(struct metadata *metadata, struct str owner,
+                                          int64_t bytes, struct err *err) ERR_MUST_CHECK;
 
 /* Up to `limit` rows marked deleted, oldest first. */
 enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_callback *callback,

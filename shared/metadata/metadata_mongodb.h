@@ -325,6 +325,11 @@ enum err_code mongodb_mark_deleted(void *state, const struct file_marking *marki
 enum err_code mongodb_mark_expired(void *state, int64_t now_ms, int limit, int *ret_marked,
                                    struct err *err) ERR_MUST_CHECK;
 
+/* ---- metadata_mongodb_trim.c ---- */
+
+enum err_code mongodb_trim_answers(void *state, const struct idempotency_bounds *bounds,
+                                   struct err *err) ERR_MUST_CHECK;
+
 /* ---- the slots, by purpose ---- */
 
 extern const struct metadata_files mongodb_files;       /* _files.c */

@@ -98,7 +98,9 @@ static enum err_code judge_request(void *context, const bson_t *document, struct
         begin->done = true;
         return mongodb_read_answer(&answer, begin->record, err);
     }
-    begin->running = !finished && mongodb_read_number(document, "leaseMs") > begin->claim->now_ms &&
+    begin->running = !finished &&
+                     lease_holds(mongodb_read_number(document, "leaseMs"), begin->claim->now_ms,
+                                 begin->claim->lease_until_ms) &&
                      !str_equal(mongodb_read_str(document, "nonce"), begin->claim->nonce);
     if (!finished && is_kept(begin, mongodb_read_number(document, "touchedMs")) &&
         mongodb_read_document(document, "plan", &answer))
@@ -404,4 +406,5 @@ const struct metadata_requests mongodb_requests = {
     .idempotency_renew = idempotency_renew,
     .idempotency_finish = idempotency_finish,
     .idempotency_release = idempotency_release,
+    .idempotency_trim = mongodb_trim_answers,
 };

@@ -50,7 +50,9 @@ static enum err_code file_insert(void *state, const struct file *file,
 {
     struct insert_args args = {file, answer};
     struct sqlite_change change = {insert, &args, "insert.before_commit", "insert.committed"};
-    return sqlite_write(state, &change, err);
+    /* A row that only fences its key is part of a removal. */
+    enum err_code code = file->status == FILE_DELETED ? ERR_OK : sqlite_check_space(state, err);
+    return code == ERR_OK ? sqlite_write(state, &change, err) : code;
 }
 
 /* ---- get ---- */
@@ -149,7 +151,8 @@ static enum err_code file_update(void *state, const struct file *file, int64_t e
 {
     struct update_args args = {file, expected_version, answer};
     struct sqlite_change change = {update, &args, "update.before_commit", "update.committed"};
-    return sqlite_write(state, &change, err);
+    enum err_code code = sqlite_check_space(state, err);
+    return code == ERR_OK ? sqlite_write(state, &change, err) : code;
 }
 
 /* ---- mark deleted, remove ---- */

@@ -46,7 +46,8 @@ static enum err_code judge_row(sqlite3_stmt *statement, const struct begin_args 
     *ret_free = false;
     if (is_finished && touched_ms > begin->claim->now_ms - LIMIT_IDEMPOTENCY_KEEP_MS)
         return copy_answer(statement, begin->ret_record, err);
-    if (!is_finished && lease_until_ms > begin->claim->now_ms && !is_ours) {
+    if (!is_finished && !is_ours &&
+        lease_holds(lease_until_ms, begin->claim->now_ms, begin->claim->lease_until_ms)) {
         begin->ret_record->state = IDEMPOTENCY_RUNNING;
         return ERR_OK;
     }
@@ -99,7 +100,9 @@ static enum err_code idempotency_begin(void *state, const struct idempotency_cla
     idempotency_record_init(&record);
     struct begin_args args = {claim, &record};
     struct sqlite_change change = {begin, &args, NULL, NULL};
-    enum err_code code = sqlite_write(state, &change, err);
+    enum err_code code = sqlite_check_space(state, err);
+    if (code == ERR_OK)
+        code = sqlite_write(state, &change, err);
     if (code != ERR_OK) {
         idempotency_record_release(&record);
         return code;
@@ -196,9 +199,33 @@ static enum err_code idempotency_release(void *state, const struct idempotency_c
     return sqlite_write(state, &change, err);
 }
 
+/* ---- trim ---- */
+
+static enum err_code trim(struct sqlite_connection *connection, void *args, struct err *err)
+{
+    const struct idempotency_bounds *bounds = args;
+    sqlite3_stmt *statement = NULL;
+    enum err_code code = sqlite_statement(connection, SQL_REQUEST_TRIM, &statement, err);
+    if (code != ERR_OK)
+        return code;
+    sqlite_bind_str(statement, 1, bounds->owner);
+    sqlite3_bind_int64(statement, 2, bounds->keys);
+    sqlite3_bind_int64(statement, 3, bounds->bytes);
+    return sqlite_finish(connection, statement, "trim requests", err);
+}
+
+static enum err_code idempotency_trim(void *state, const struct idempotency_bounds *bounds,
+                                      struct err *err)
+{
+    struct idempotency_bounds args = *bounds;
+    struct sqlite_change change = {trim, &args, NULL, NULL};
+    return sqlite_write(state, &change, err);
+}
+
 const struct metadata_requests sqlite_requests = {
     .idempotency_begin = idempotency_begin,
     .idempotency_renew = idempotency_renew,
     .idempotency_finish = idempotency_finish,
     .idempotency_release = idempotency_release,
+    .idempotency_trim = idempotency_trim,
 };

@@ -181,14 +181,29 @@ static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting
     return code;
 }
 
+static bool read_free_bytes(const struct metadata_sqlite *db, uint64_t *ret_free_bytes)
+{
+    struct statvfs stat;
+    return statvfs(db->path, &stat) == 0 &&
+           !__builtin_mul_overflow((uint64_t)stat.f_bavail, (uint64_t)stat.f_frsize,
+                                   ret_free_bytes);
+}
+
+enum err_code sqlite_check_space(const struct metadata_sqlite *db, struct err *err)
+{
+    uint64_t free_bytes = 0;
+    if (!read_free_bytes(db, &free_bytes) || free_bytes >= (uint64_t)db->min_free_bytes)
+        return ERR_OK;
+    return err_set_internal(err, ERR_DISK_FULL, 0, "check space",
+                            "Less than MIN_FREE_BYTES are free.");
+}
+
 /* How far may the log grow before it is copied back? Where room is scarce, not far: what it takes
  * would be missing for deletes. */
 static int checkpoint_interval(const struct metadata_sqlite *db)
 {
-    struct statvfs stat;
     uint64_t free_bytes = 0;
-    if (statvfs(db->path, &stat) != 0 ||
-        __builtin_mul_overflow((uint64_t)stat.f_bavail, (uint64_t)stat.f_frsize, &free_bytes))
+    if (!read_free_bytes(db, &free_bytes))
         return SQLITE_CHECKPOINT_PAGES;
     uint64_t ample = (uint64_t)db->min_free_bytes + 2 * SQLITE_CHECKPOINT_PAGES * SQLITE_PAGE_BYTES;
     return free_bytes < ample ? SQLITE_CHECKPOINT_PAGES_SCARCE : SQLITE_CHECKPOINT_PAGES;

@@ -30,7 +30,8 @@ class FaultyDatabase(Faulty):
         stores = backends.current().open(None)
         proxy = FaultProxy(stores.database.uri)
         super().__init__(start_service, stores, proxy,
-                         {"MONGODB_TIMEOUT_MS": TIMEOUT * 1000,
+                         {"crash": True,  # leases are short
+                          "MONGODB_TIMEOUT_MS": TIMEOUT * 1000,
                           "MONGODB_DEADLINE_SECONDS": DEADLINE, "MONGODB_URI": proxy.uri, **env})
 
 

@@ -11,6 +11,8 @@ void store_config(struct config *ret_config, const char *data_dir)
 {
     *ret_config = (struct config){.durability = DURABILITY_FULL,
                                   .max_file_size = 52428800,
+                                  .idempotency_keys = 10000,
+                                  .idempotency_bytes = 16 << 20,
                                   .sqlite_busy_timeout_ms = 5000,
                                   .sqlite_readers = 4};
     snprintf(ret_config->data_dir, sizeof ret_config->data_dir, "%s", data_dir);
@@ -130,6 +132,13 @@ enum err_code store_release(struct metadata *metadata, struct str owner, struct 
 {
     const struct idempotency_claim claim = {owner, key, nonce, 0, 0};
     return metadata_idempotency_release(metadata, &claim, err);
+}
+
+enum err_code store_trim(struct metadata *metadata, struct str owner, int64_t keys, int64_t bytes,
+                         struct err *err)
+{
+    const struct idempotency_bounds bounds = {owner, keys, bytes};
+    return metadata_idempotency_trim(metadata, &bounds, err);
 }
 
 enum err_code store_lease(struct metadata *metadata, const char *name, const char *holder,
