@@ -7,6 +7,8 @@
 struct begin_args {
     const struct idempotency_claim *claim;
     struct idempotency_record *ret_record;
+    enum err_code space; /* ERR_OK: a new key may be taken; else space_err says why not */
+    struct err space_err;
 };
 
 static void bind_claim(sqlite3_stmt *statement, const struct idempotency_claim *claim)
@@ -83,6 +85,10 @@ static enum err_code begin(struct sqlite_connection *connection, void *args, str
     enum err_code code = look_up(connection, begin, &is_free, err);
     if (code != ERR_OK || !is_free)
         return code;
+    if (begin->space != ERR_OK) { /* what was answered before is answered again all the same */
+        *err = begin->space_err;
+        return begin->space;
+    }
     code = sqlite_statement(connection, SQL_REQUEST_TAKE, &statement, err);
     if (code != ERR_OK)
         return code;
@@ -98,11 +104,10 @@ static enum err_code idempotency_begin(void *state, const struct idempotency_cla
 {
     struct idempotency_record record;
     idempotency_record_init(&record);
-    struct begin_args args = {claim, &record};
+    struct begin_args args = {.claim = claim, .ret_record = &record};
+    args.space = sqlite_check_space(state, &args.space_err);
     struct sqlite_change change = {begin, &args, NULL, NULL};
-    enum err_code code = sqlite_check_space(state, err);
-    if (code == ERR_OK)
-        code = sqlite_write(state, &change, err);
+    enum err_code code = sqlite_write(state, &change, err);
     if (code != ERR_OK) {
         idempotency_record_release(&record);
         return code;

@@ -127,11 +127,14 @@ def test_f36_changes_leave_free_what_deletes_need(cramped, small_disk):
     batch = ["POST", "/api/files/delete", json.dumps({"ids": made[1:4]}),
              {"Content-Type": "application/json"}]
     keyed = [*batch[:3], {**batch[3], "Idempotency-Key": unique("key")}]
+    known = upload_request("put", unique(), b"x", unique("key"))
+    first = call(cramped.port, *known)
     ballast = small_disk.fill(leave=MIN_FREE - 65536)
     for request in (patch, keyed, upload_request("put", unique(), b"x")):
         answer = call(cramped.port, *request)
         assert answer.status == 507, str(answer)
         assert answer.json()["code"] == "disk_full" and problem_fault(answer) is None
+    assert call(cramped.port, *known).body == first.body, "an answer that is kept needs no space"
     assert cramped.coffer("token", "create", "--owner", "a", "--scope", "read",
                           check=False).returncode != 0
     for each in made[4:]:
