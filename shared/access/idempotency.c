@@ -5,6 +5,11 @@
 
 #define NS_PER_MS 1000000LL
 
+_Static_assert(LIMIT_IDEMPOTENCY_LEASE_MS + LIMIT_CLOCK_SKEW_MS <= 10000,
+               "a key is free within 10 s of its request's end (API.md)");
+_Static_assert(2 * LIMIT_IDEMPOTENCY_RENEW_MS < LIMIT_IDEMPOTENCY_LEASE_MS,
+               "a renewal may fail once");
+
 void idempotency_init(struct idempotency *idempotency, struct metadata *metadata,
                       const struct clock *clock)
 {
@@ -65,16 +70,34 @@ enum err_code idempotency_begin(struct idempotency *idempotency, struct str owne
     return ERR_OK;
 }
 
-enum err_code idempotency_tick(struct idempotency *idempotency, struct err *err)
+bool idempotency_renewal_due(struct idempotency *idempotency,
+                             struct idempotency_renewal *ret_renewal)
 {
     if (!idempotency->active || idempotency->replay ||
         clock_steady_ns(idempotency->clock) < idempotency->renew_at_ns)
-        return ERR_OK;
-    const struct idempotency_claim claim = claim_of(idempotency);
-    enum err_code code = metadata_idempotency_renew(idempotency->metadata, &claim, err);
-    if (code == ERR_OK)
-        set_renewal(idempotency);
-    return code;
+        return false;
+    set_renewal(idempotency);
+    ret_renewal->metadata = idempotency->metadata;
+    memcpy(ret_renewal->nonce, idempotency->nonce, sizeof ret_renewal->nonce);
+    return str_copy(ret_renewal->owner, sizeof ret_renewal->owner, idempotency->owner) &&
+           str_copy(ret_renewal->key, sizeof ret_renewal->key, idempotency->key);
+}
+
+enum err_code idempotency_renew(const struct idempotency_renewal *renewal,
+                                const struct clock *clock, struct err *err)
+{
+    const struct idempotency_claim claim = {.owner = str_of(renewal->owner),
+                                            .key = str_of(renewal->key),
+                                            .nonce = str_of(renewal->nonce),
+                                            .lease_until_ms =
+                                                clock_wall_ms(clock) + LIMIT_IDEMPOTENCY_LEASE_MS};
+    return metadata_idempotency_renew(renewal->metadata, &claim, err);
+}
+
+bool idempotency_has_plan(const struct idempotency *idempotency)
+{
+    return idempotency->active && !idempotency->replay &&
+           idempotency->record.fingerprint[0] != '\0';
 }
 
 enum err_code idempotency_match(const struct idempotency *idempotency, const char fingerprint[65],
@@ -86,7 +109,7 @@ enum err_code idempotency_match(const struct idempotency *idempotency, const cha
                    "This Idempotency-Key was used for another request.");
 }
 
-const struct idempotency_answer *idempotency_answer_of(const struct idempotency *idempotency,
+const struct idempotency_answer *idempotency_answer_of(struct idempotency *idempotency,
                                                        struct idempotency_answer *answer)
 {
     if (!idempotency->active)
@@ -94,11 +117,24 @@ const struct idempotency_answer *idempotency_answer_of(const struct idempotency 
     answer->owner = idempotency->owner;
     answer->key = idempotency->key;
     answer->nonce = str_of(idempotency->nonce);
+    idempotency->answer_bytes =
+        (int64_t)(answer->body.len + answer->location.len + answer->etag.len);
     return answer;
+}
+
+/* A failure leaves it to the owner's next request. */
+static void bound_answers(const struct idempotency *idempotency)
+{
+    struct err err;
+    enum err_code ignored = metadata_idempotency_stored(idempotency->metadata, idempotency->owner,
+                                                        idempotency->answer_bytes, &err);
+    (void)ignored;
 }
 
 void idempotency_end(struct idempotency *idempotency)
 {
+    if (idempotency->finished)
+        bound_answers(idempotency);
     if (idempotency->active && !idempotency->replay && !idempotency->finished) {
         struct err err;
         /* When this fails the lease runs out by itself. */

@@ -106,11 +106,6 @@ static void look_at(const struct watchdog *watchdog, struct watch *watch, int64_
     } else if (watch->fd >= 0) {
         if (is_too_slow(watchdog, watch, now_ns) || is_taken_too_slowly(watchdog, watch, now_ns))
             end_wait(watch);
-        struct err err;
-        /* A lost lease is noticed at the commit. */
-        enum err_code code =
-            watch->idempotency ? idempotency_tick(watch->idempotency, &err) : ERR_OK;
-        (void)code;
     }
     pthread_mutex_unlock(&watch->mutex);
 }

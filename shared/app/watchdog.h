@@ -1,11 +1,12 @@
 /*
- * Watchdog: one thread that ends what takes too long, so that no worker waits for a client (or the
- * gateway) for ever or for one that is slower than the minimum rate, and renews the lease of an Idempotency-Key while its request runs. A worker
+ * Watchdog: one thread that ends what takes too long, so that no worker waits for a client (or
+ * the gateway) for ever, or for one that is slower than the minimum rate. It waits for nothing
+ * itself, neither a store nor a database: who is late here keeps everybody's deadlines. A worker
  * that waits for bytes is woken by a signal, again and again until it has noticed. The connection
  * stays whole, so that the gateway, which may be writing to it, still reads the answer.
  *
- * A watch belongs to one worker. begin/end take its mutex, which the watchdog holds only while it
- * looks at that watch; the counters between are atomics.
+ * A watch belongs to one worker. begin/end take its mutex, which the watchdog and the lease keeper hold
+ * only while they look at that watch; the counters between are atomics.
  */
 #ifndef COFFER_APP_WATCHDOG_H
 #define COFFER_APP_WATCHDOG_H
@@ -21,7 +22,7 @@ struct watch {
     pthread_mutex_t mutex;
     int fd;                          /* the connection, -1: nothing to watch */
     pthread_t thread;                /* of the worker */
-    struct idempotency *idempotency; /* or NULL */
+    struct idempotency *idempotency; /* or NULL; see lease_keeper.h */
     atomic_bool waiting;             /* the worker waits for bytes now */
     atomic_bool writing;             /* the worker waits for the gateway to take bytes */
     atomic_int_fast64_t received;    /* bytes so far */
@@ -56,7 +57,7 @@ void watchdog_close(struct watchdog *watchdog);
 void watchdog_end_all(struct watchdog *watchdog);
 
 void watch_begin(struct watch *watch, const struct clock *clock, int fd);
-/* `idempotency` is borrowed until watch_end. */
+/* `idempotency` is borrowed until another one, or NULL, takes its place. */
 void watch_idempotency(struct watch *watch, struct idempotency *idempotency);
 void watch_end(struct watch *watch);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "app/accept_turn.h"
+#include "app/lease_keeper.h"
 #include "app/pool_gauges.h"
 #include "base/signal_stack.h"
 
@@ -26,7 +27,8 @@ struct worker {
 struct workers {
     const struct service *service;
     struct watchdog *watchdog;
-    struct fcgi_head_pipe *head_pipe; /* of a program that takes uploads, else NULL */
+    struct lease_keeper *lease_keeper; /* of a program that takes Idempotency-Keys, else NULL */
+    struct fcgi_head_pipe *head_pipe;  /* of a program that takes uploads, else NULL */
     struct watch *watches;
     struct worker *all;
     size_t count;            /* allocated */
@@ -159,6 +161,14 @@ static enum err_code open_watchdog(struct workers *workers, struct err *err)
     return watchdog_open(&workers->watchdog, &options, err);
 }
 
+static bool takes_keys(const struct app *app)
+{
+    for (size_t i = 0; i < app->endpoint_count; i++)
+        if (app->endpoints[i].flags & ENDPOINT_IDEMPOTENT)
+            return true;
+    return false;
+}
+
 enum err_code workers_open(struct workers **ret_workers, const struct service *service,
                            int listen_fd, size_t count, struct err *err)
 {
@@ -175,6 +185,9 @@ enum err_code workers_open(struct workers **ret_workers, const struct service *s
         code = err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "out of memory");
     else
         code = open_watchdog(workers, err);
+    if (code == ERR_OK && takes_keys(service->app))
+        code = lease_keeper_open(&workers->lease_keeper, workers->watches, count,
+                                 service->files.clock, err);
     if (code == ERR_OK && service->app->takes_uploads)
         code = fcgi_head_pipe_open(&workers->head_pipe, err);
     for (size_t i = 0; code == ERR_OK && i < count; i++)
@@ -236,6 +249,7 @@ void workers_close(struct workers *workers)
 {
     if (!workers)
         return;
+    lease_keeper_close(workers->lease_keeper); /* before the watches' mutexes go */
     watchdog_close(workers->watchdog);
     accept_turn_release(&workers->turn);
     for (size_t i = 0; workers->all && i < workers->count; i++)

@@ -46,6 +46,8 @@ struct config {
     char metadata_driver[CONFIG_TEXT_SIZE]; /* METADATA_DRIVER, sqlite */
     enum durability durability;             /* DURABILITY, full */
     int64_t min_free_bytes;                 /* MIN_FREE_BYTES, 64M: kept free on DATA_DIR */
+    int64_t idempotency_keys;               /* IDEMPOTENCY_KEYS, 10000: answers of an owner */
+    int64_t idempotency_bytes;              /* IDEMPOTENCY_BYTES, 16M: of these answers */
     int64_t max_file_size;                  /* MAX_FILE_SIZE, 52428800 */
     enum auth_mode auth_mode;               /* AUTH_MODE, none */
     bool allow_anonymous;                   /* ALLOW_ANONYMOUS, 0 */

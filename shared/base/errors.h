@@ -83,6 +83,7 @@ struct err {
     const char *detail_name; /* static text or NULL: member of the problem's "details" */
     int64_t detail_value;
     bool internal;                 /* message is for the log only; the client gets a general text */
+    bool outcome_unknown;          /* the change that failed may have been made nevertheless */
     unsigned stack;                /* what err_watch's function gave for it, else 0 */
     char message[ERR_MESSAGE_MAX]; /* one sentence; no path, SQL or secret unless `internal` */
 };

@@ -143,9 +143,7 @@ static enum err_code record_file(struct creation *creation, struct err *err)
     enum err_code code = write_answer(&creation->file, creation->answer, err);
     if (code == ERR_OK)
         code = insert_row(creation, err);
-    bool is_unknown = code == ERR_METADATA_UNAVAILABLE ||
-                      (code != ERR_OK && err->operation && strcmp(err->operation, "commit") == 0);
-    if (code != ERR_OK && !is_unknown) {
+    if (code != ERR_OK && !err->outcome_unknown) {
         struct err ignored; /* an orphan is left to the sweep */
         enum err_code removed =
             storage_remove(creation->files->storage, creation->file.key, &ignored);

@@ -91,15 +91,21 @@ enum err_code files_remove(const struct files *files, const struct principal *pr
 }
 
 struct batch_item {
-    const char *text; /* as sent, borrowed from the JSON tree */
-    char id[ID_SIZE]; /* when it was found */
+    const char *text; /* as sent, borrowed from a JSON tree */
+    char id[ID_SIZE];
     char key[LIMIT_KEY_BYTES + 1];
+    bool marks; /* its row is to be marked; `id` and `key` are set */
     enum err_code result;
 };
 
 struct batch {
+    const struct files *files;
     struct batch_item *items;
     size_t count;
+    const char *fingerprint;
+    struct idempotency *idempotency;
+    struct str plan; /* the answer of a request that was interrupted; else empty */
+    struct buf *out;
 };
 
 static enum err_code refuse_batch(struct err *err)
@@ -128,55 +134,50 @@ static enum err_code parse_batch(const cJSON *body, struct batch *batch, struct 
     return ERR_OK;
 }
 
+static void note_row(struct batch_item *item, const struct file *file)
+{
+    memcpy(item->id, file->id, sizeof item->id);
+    memcpy(item->key, file->key, sizeof item->key);
+    item->marks = true;
+}
+
 /* Looks each row up first: its key is needed to remove the bytes afterwards. */
-static enum err_code look_up(const struct files *files, const struct principal *principal,
-                             struct batch *batch, struct err *err)
+static enum err_code look_up(const struct batch *batch, const struct principal *principal,
+                             struct err *err)
 {
     struct file file;
     for (size_t i = 0; i < batch->count; i++) {
         struct batch_item *item = &batch->items[i];
-        item->result = files_open_to_change(files, principal, str_of(item->text), &file, err);
+        item->result =
+            files_open_to_change(batch->files, principal, str_of(item->text), &file, err);
         bool judged =
             item->result == ERR_OK || item->result == ERR_NOT_FOUND || item->result == ERR_BAD_ID;
         if (!judged)
             return item->result;
-        if (item->result == ERR_OK) {
-            memcpy(item->id, file.id, sizeof item->id);
-            memcpy(item->key, file.key, sizeof item->key);
-        }
+        if (item->result == ERR_OK)
+            note_row(item, &file);
     }
     return ERR_OK;
 }
 
-static enum err_code mark_found(const struct files *files, struct batch *batch, struct err *err)
+/* What the interrupted request meant to delete, and may have deleted. Only its rows that are still
+ * there are marked; the answer stays as it was planned. */
+static enum err_code look_up_plan(const struct batch *batch, struct err *err)
 {
-    const char *ids[LIMIT_BATCH_IDS];
-    enum err_code results[LIMIT_BATCH_IDS];
-    size_t found = 0;
+    struct file file;
+    const struct files *files = batch->files;
     for (size_t i = 0; i < batch->count; i++) {
-        if (batch->items[i].result != ERR_OK)
+        struct batch_item *item = &batch->items[i];
+        if (item->result != ERR_OK)
             continue;
-        ids[found++] = batch->items[i].id;
+        enum err_code code =
+            metadata_file_get(files->metadata, item->text, clock_wall_ms(files->clock), &file, err);
+        if (code == ERR_OK)
+            note_row(item, &file);
+        else if (code != ERR_NOT_FOUND)
+            return code;
     }
-    if (found == 0)
-        return ERR_OK;
-    const struct file_marking marking = {
-        .ids = ids, .count = found, .now_ms = clock_wall_ms(files->clock), .results = results};
-    enum err_code code = metadata_file_mark_deleted(files->metadata, &marking, err);
-    for (size_t i = 0, at = 0; code == ERR_OK && i < batch->count; i++)
-        if (batch->items[i].result == ERR_OK)
-            batch->items[i].result = results[at++];
-    return code;
-}
-
-static void remove_marked_bytes(const struct files *files, const struct batch *batch)
-{
-    for (size_t i = 0; i < batch->count; i++) {
-        if (batch->items[i].result != ERR_OK)
-            continue;
-        metrics_add(files->metrics, METRIC_FILES_DELETED, NULL, 1);
-        remove_bytes(files, batch->items[i].id, batch->items[i].key);
-    }
+    return ERR_OK;
 }
 
 static void write_results(const struct batch *batch, struct buf *out)
@@ -196,36 +197,126 @@ static void write_results(const struct batch *batch, struct buf *out)
     jsonw_end_object(out);
 }
 
-static enum err_code run_batch(const struct files *files, const struct principal *principal,
-                               const cJSON *body, struct buf *out, struct err *err)
+/* The answer that these results of the rows to be marked give. */
+static enum err_code make_answer(void *context, const enum err_code *results,
+                                 struct idempotency_answer *ret_answer, struct err *err)
 {
-    struct batch batch = {0};
-    enum err_code code = parse_batch(body, &batch, err);
+    struct batch *batch = context;
+    for (size_t i = 0, at = 0; i < batch->count; i++)
+        if (batch->items[i].marks)
+            batch->items[i].result = results[at++];
+    buf_reset(batch->out);
+    if (batch->plan.len > 0)
+        buf_append_str(batch->out, batch->plan);
+    else
+        write_results(batch, batch->out);
+    if (batch->out->failed)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "batch", "cannot write the answer");
+    *ret_answer = (struct idempotency_answer){
+        .fingerprint = str_of(batch->fingerprint), .status = 200, .body = buf_str(batch->out)};
+    idempotency_answer_of(batch->idempotency, ret_answer);
+    return ERR_OK;
+}
+
+static size_t list_marks(const struct batch *batch, const char *ids[LIMIT_BATCH_IDS])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        if (batch->items[i].marks)
+            ids[count++] = batch->items[i].id;
+    return count;
+}
+
+/* Marks the rows, and stores the answer with them. */
+static enum err_code mark_found(struct batch *batch, struct err *err)
+{
+    const struct files *files = batch->files;
+    const char *ids[LIMIT_BATCH_IDS];
+    enum err_code results[LIMIT_BATCH_IDS];
+    struct idempotency_answer answer;
+    bool is_kept = batch->idempotency->active;
+    int64_t now_ms = clock_wall_ms(files->clock);
+    const struct file_marking marking = {.ids = ids,
+                                         .count = list_marks(batch, ids),
+                                         .now_ms = now_ms,
+                                         .results = results,
+                                         .answer = is_kept ? make_answer : NULL,
+                                         .context = batch};
+    enum err_code code = ERR_OK;
+    if (marking.count > 0)
+        code = metadata_file_mark_deleted(files->metadata, &marking, err);
     if (code == ERR_OK)
-        code = look_up(files, principal, &batch, err);
+        code = make_answer(batch, results, &answer, err);
+    if (code == ERR_OK && marking.count == 0 && is_kept)
+        code = metadata_idempotency_finish(files->metadata, &answer, now_ms, err);
     if (code == ERR_OK)
-        code = mark_found(files, &batch, err);
-    if (code == ERR_OK) {
-        remove_marked_bytes(files, &batch);
-        write_results(&batch, out);
-    }
-    free(batch.items);
-    if (code == ERR_OK && out->failed)
-        code = err_set_internal(err, ERR_NO_MEMORY, 0, "batch", "cannot write the answer");
+        batch->idempotency->finished = is_kept;
     return code;
 }
 
-static enum err_code store_answer(const struct files *files, struct idempotency *idempotency,
-                                  const char *fingerprint, const struct buf *out, struct err *err)
+static void remove_marked_bytes(const struct batch *batch)
 {
-    struct idempotency_answer stored = {
-        .fingerprint = str_of(fingerprint), .status = 200, .body = buf_str(out)};
-    if (!idempotency_answer_of(idempotency, &stored))
-        return ERR_OK;
-    enum err_code code =
-        metadata_idempotency_finish(files->metadata, &stored, clock_wall_ms(files->clock), err);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct batch_item *item = &batch->items[i];
+        if (!item->marks || item->result != ERR_OK)
+            continue;
+        metrics_add(batch->files->metrics, METRIC_FILES_DELETED, NULL, 1);
+        remove_bytes(batch->files, item->id, item->key);
+    }
+}
+
+static enum err_code run_batch(struct batch *batch, const struct principal *principal,
+                               const cJSON *body, struct err *err)
+{
+    enum err_code code = parse_batch(body, batch, err);
     if (code == ERR_OK)
-        idempotency->finished = true;
+        code = look_up(batch, principal, err);
+    if (code == ERR_OK)
+        code = mark_found(batch, err);
+    if (code == ERR_OK)
+        remove_marked_bytes(batch);
+    return code;
+}
+
+static enum err_code parse_plan(const cJSON *plan, struct batch *batch, struct err *err)
+{
+    const cJSON *results = cJSON_GetObjectItemCaseSensitive(plan, "results");
+    int count = cJSON_GetArraySize(results);
+    if (count < 1 || count > LIMIT_BATCH_IDS)
+        return err_set_internal(err, ERR_INTERNAL, 0, "batch", "a plan without results");
+    batch->items = calloc((size_t)count, sizeof *batch->items);
+    if (!batch->items)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "batch", "out of memory");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, results)
+    {
+        const cJSON *id = cJSON_GetObjectItemCaseSensitive(item, "id");
+        bool deletes = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "deleted"));
+        batch->items[batch->count++] = (struct batch_item){
+            .text = cJSON_GetStringValue(id), .result = deletes ? ERR_OK : ERR_NOT_FOUND};
+        if (!cJSON_IsString(id))
+            return err_set_internal(err, ERR_INTERNAL, 0, "batch", "a plan without ids");
+    }
+    return ERR_OK;
+}
+
+/* The key's first request was interrupted while it marked row after row. Its plan is carried out. */
+static enum err_code resume_batch(struct batch *batch, struct err *err)
+{
+    enum err_code code = idempotency_match(batch->idempotency, batch->fingerprint, err);
+    if (code != ERR_OK)
+        return code;
+    batch->plan = buf_str(&batch->idempotency->record.body);
+    /* We wrote it: jsonio_parse's limits are for what clients send. */
+    cJSON *plan = cJSON_ParseWithLength(batch->plan.data, batch->plan.len);
+    code = parse_plan(plan, batch, err);
+    if (code == ERR_OK)
+        code = look_up_plan(batch, err);
+    if (code == ERR_OK)
+        code = mark_found(batch, err);
+    if (code == ERR_OK)
+        remove_marked_bytes(batch);
+    cJSON_Delete(plan);
     return code;
 }
 
@@ -245,12 +336,17 @@ enum err_code files_remove_batch(const struct files *files, const struct batch_r
         *ret_replayed = code == ERR_OK;
         return code;
     }
-    if (code == ERR_OK)
-        code = jsonio_parse(asked->json, &body, err);
-    if (code == ERR_OK)
-        code = run_batch(files, asked->principal, body, out, err);
-    if (code == ERR_OK)
-        code = store_answer(files, idempotency, fingerprint, out, err);
+    struct batch batch = {
+        .files = files, .fingerprint = fingerprint, .idempotency = idempotency, .out = out};
+    if (code == ERR_OK && idempotency_has_plan(idempotency)) {
+        code = resume_batch(&batch, err);
+    } else {
+        if (code == ERR_OK)
+            code = jsonio_parse(asked->json, &body, err);
+        if (code == ERR_OK)
+            code = run_batch(&batch, asked->principal, body, err);
+    }
+    free(batch.items);
     cJSON_Delete(body);
     return code;
 }

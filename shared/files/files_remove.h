@@ -22,7 +22,8 @@ struct batch_request {
 };
 
 /* POST /api/files/delete: judges each id by itself and writes the answer as JSON into `out` (or,
- * when *ret_replayed, leaves it in the Idempotency-Key's record). */
+ * when *ret_replayed, leaves it in the Idempotency-Key's record). What a request with the same key
+ * had begun is carried out, and answered as it would have been. */
 enum err_code files_remove_batch(const struct files *files, const struct batch_request *asked,
                                  struct buf *out, bool *ret_replayed, struct err *err)
     ERR_MUST_CHECK;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "metadata/metadata_drivers.h"
+#include "metadata/metadata_ledger.h"
 #include "metadata/metadata_plugin.h"
 
 #define LOCATION_MAX 2048
@@ -19,6 +20,7 @@ struct metadata {
     pthread_mutex_t secret_lock;
     bool has_secret;
     unsigned char secret[METADATA_SECRET_BYTES];
+    struct metadata_ledger ledger;
 };
 
 static enum err_code find_driver(const char *name, const struct metadata_driver **ret_driver,
@@ -51,10 +53,12 @@ enum err_code metadata_open(struct metadata **ret_metadata, const struct config 
     }
     metadata->driver = driver;
     metadata->clock = clock;
+    metadata_ledger_init(&metadata->ledger, config);
     if (observer)
         metadata->observer = *observer;
     code = driver->open(&metadata->state, config, clock, err);
     if (code != ERR_OK) {
+        metadata_ledger_release(&metadata->ledger);
         pthread_mutex_destroy(&metadata->secret_lock);
         free(metadata);
         return code;
@@ -68,6 +72,7 @@ void metadata_close(struct metadata *metadata)
     if (!metadata)
         return;
     metadata->driver->close(metadata->state);
+    metadata_ledger_release(&metadata->ledger);
     pthread_mutex_destroy(&metadata->secret_lock);
     explicit_bzero(metadata->secret, sizeof metadata->secret);
     free(metadata);
@@ -242,6 +247,23 @@ enum err_code metadata_idempotency_release(struct metadata *metadata,
     enum err_code code =
         metadata->driver->requests->idempotency_release(metadata->state, claim, err);
     return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
+}
+
+enum err_code metadata_idempotency_trim(struct metadata *metadata,
+                                        const struct idempotency_bounds *bounds, struct err *err)
+{
+    int64_t start_ns = now_ns(metadata);
+    enum err_code code = metadata->driver->requests->idempotency_trim(metadata->state, bounds, err);
+    return told(metadata, METADATA_IDEMPOTENCY, start_ns, code);
+}
+
+enum err_code metadata_idempotency_stored(struct metadata *metadata, struct str owner,
+                                          int64_t bytes, struct err *err)
+{
+    struct idempotency_bounds bounds;
+    return metadata_ledger_add(&metadata->ledger, owner, bytes, &bounds)
+               ? metadata_idempotency_trim(metadata, &bounds, err)
+               : ERR_OK;
 }
 
 struct row_reading {

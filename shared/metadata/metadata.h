@@ -4,8 +4,8 @@
  * fork) and is thread-safe; each call borrows a connection for its own time only.
  *
  * A call that returns ERR_OK after a change is durable (DURABILITY=full). A call that failed
- * changed nothing, except that after ERR_METADATA_UNAVAILABLE the outcome may be unknown (err
- * says "unknown" in `operation` = "commit"): the caller leaves the bytes to the sweep.
+ * changed nothing, unless err->outcome_unknown says that it may have, whatever the code: the caller
+ * leaves the bytes to the sweep.
  * Errors of every call: ERR_METADATA_UNAVAILABLE, ERR_INTERNAL, ERR_DISK_FULL; others are named.
  *
  * Rows that have expired (expires_ms <= now) or are marked deleted are not found by file_get and
@@ -87,16 +87,6 @@ struct file_listing {
     struct file_page page; /* set on success */
 };
 
-/* Files to be marked deleted, each judged by itself. */
-struct file_marking {
-    const char *const *ids;
-    const int64_t *expected_versions; /* one an id; 0: any. NULL: any for all */
-    size_t count;
-    struct str owner; /* rows of others are ERR_NOT_FOUND; empty: any owner */
-    int64_t now_ms;
-    enum err_code *results; /* set on success, one an id: ERR_OK, ERR_NOT_FOUND, ERR_CONFLICT */
-};
-
 /* The answer to a request with an Idempotency-Key, stored in the same transaction as the change
  * it belongs to. */
 struct idempotency_answer {
@@ -108,6 +98,21 @@ struct idempotency_answer {
     struct str location; /* Location header, or empty */
     struct str etag;     /* ETag header with its quotes, or empty */
     struct str body;     /* JSON */
+};
+
+/* Files to be marked deleted, each judged by itself. */
+struct file_marking {
+    const char *const *ids;
+    const int64_t *expected_versions; /* one an id; 0: any. NULL: any for all */
+    size_t count;
+    struct str owner; /* rows of others are ERR_NOT_FOUND; empty: any owner */
+    int64_t now_ms;
+    enum err_code *results; /* set on success, one an id: ERR_OK, ERR_NOT_FOUND, ERR_CONFLICT */
+    /* Makes the answer that these `results` give, to be stored with the change; it is borrowed until
+     * the next call. Called again when they turn out otherwise. NULL: there is none. */
+    enum err_code (*answer)(void *context, const enum err_code *results,
+                            struct idempotency_answer *ret_answer, struct err *err);
+    void *context;
 };
 
 struct metadata_files {
@@ -126,7 +131,10 @@ struct metadata_files {
      * ERR_NOT_FOUND, ERR_CONFLICT (another version, or the lease). */
     enum err_code (*update)(void *state, const struct file *file, int64_t expected_version,
                             const struct idempotency_answer *answer, struct err *err);
-    /* Marks live rows deleted, all in one transaction; one winner per id. */
+    /* Marks live rows deleted; one winner per id. All in one transaction, with their answer, where the
+     * driver has transactions; else the answer is planned first, and whoever takes the key after a
+     * crash gets the plan (idempotency_record). ERR_CONFLICT when the answer's lease is held by
+     * another: nothing is marked. */
     enum err_code (*mark_deleted)(void *state, const struct file_marking *marking, struct err *err);
     /* Removes a row that is marked deleted; ERR_NOT_FOUND when there is none. */
     enum err_code (*remove)(void *state, const char *id, struct err *err);
@@ -167,6 +175,8 @@ enum idempotency_state { IDEMPOTENCY_STARTED, IDEMPOTENCY_RUNNING, IDEMPOTENCY_D
 
 struct idempotency_record {
     enum idempotency_state state;
+    /* DONE: of the stored answer. STARTED: of the answer that an interrupted mark_deleted had planned
+     * and may have begun to carry out; an empty fingerprint: there is none. */
     char fingerprint[65];
     int status;
     struct buf location; /* owned: idempotency_record_release */
@@ -183,9 +193,22 @@ struct idempotency_claim {
     int64_t lease_until_ms; /* begin and renew */
 };
 
+/* Does a lease that ends at until_ms hold at now_ms, for who would take it until wanted_until_ms? */
+static inline bool lease_holds(int64_t until_ms, int64_t now_ms, int64_t wanted_until_ms)
+{
+    return until_ms > now_ms && until_ms <= wanted_until_ms + LIMIT_CLOCK_SKEW_MS;
+}
+
+/* What is kept of an owner's answers. */
+struct idempotency_bounds {
+    struct str owner;
+    int64_t keys;
+    int64_t bytes;
+};
+
 struct metadata_requests {
     /* Takes the key for the claim's nonce until lease_until_ms when it is free (unknown, older than
-     * LIMIT_IDEMPOTENCY_KEEP_MS, or its lease has run out unfinished): STARTED. Held by a running
+     * LIMIT_IDEMPOTENCY_KEEP_MS, or its lease does not hold any more): STARTED. Held by a running
      * request: RUNNING. Finished: DONE with the stored answer. */
     enum err_code (*idempotency_begin)(void *state, const struct idempotency_claim *claim,
                                        struct idempotency_record *ret_record, struct err *err);
@@ -195,9 +218,13 @@ struct metadata_requests {
     /* Stores an answer that belongs to no other change. ERR_CONFLICT as above. */
     enum err_code (*idempotency_finish)(void *state, const struct idempotency_answer *answer,
                                         int64_t now_ms, struct err *err);
-    /* Frees an unfinished key that is ours, so that the client may try again at once. */
+    /* Frees an unfinished key that is ours, so that the client may try again at once. A plan stays. */
     enum err_code (*idempotency_release)(void *state, const struct idempotency_claim *claim,
                                          struct err *err);
+    /* Drops stored answers of the owner, the oldest first, until they are within the bounds. Never a key
+     * without an answer, however old: its request may run. */
+    enum err_code (*idempotency_trim)(void *state, const struct idempotency_bounds *bounds,
+                                      struct err *err);
 };
 
 /* ---- upkeep ---- */
@@ -238,7 +265,8 @@ struct metadata_upkeep {
                                 struct err *err);
     /* Removes idempotency rows that are too old. */
     enum err_code (*purge_requests)(void *state, int64_t now_ms, int *ret_purged, struct err *err);
-    /* Takes the lease when it is free or run out; *ret_held says whether the holder has it. */
+    /* Takes the lease when it is free or does not hold (lease_holds); *ret_held says whether the
+     * holder has it. */
     enum err_code (*lease)(void *state, const struct named_lease *lease, bool *ret_held,
                            struct err *err);
     /* The installation's secret (cursors), made at init and never changed. */
@@ -329,6 +357,15 @@ enum err_code metadata_idempotency_finish(struct metadata *metadata,
 enum err_code metadata_idempotency_release(struct metadata *metadata,
                                            const struct idempotency_claim *claim, struct err *err)
     ERR_MUST_CHECK;
+
+enum err_code metadata_idempotency_trim(struct metadata *metadata,
+                                        const struct idempotency_bounds *bounds, struct err *err)
+    ERR_MUST_CHECK;
+/* Notes that an answer of so many bytes was stored for the owner, and drops older ones when they may be
+ * more than IDEMPOTENCY_KEYS and IDEMPOTENCY_BYTES allow: a sixteenth of either after the last look, so
+ * that few requests pay for it. */
+enum err_code metadata_idempotency_stored(struct metadata *metadata, struct str owner,
+                                          int64_t bytes, struct err *err) ERR_MUST_CHECK;
 
 /* Up to `limit` rows marked deleted, oldest first. */
 enum err_code metadata_list_deleted(struct metadata *metadata, int limit, file_callback *callback,

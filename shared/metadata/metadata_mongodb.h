@@ -11,7 +11,7 @@
  * A call borrows a client of the process's pool for its own time. It runs once more when the
  * connection broke or the primary moved: a change recognises what its first run did by the random
  * `by` it writes, an insert by the row itself. What remains unknown after that is said by
- * err->operation "commit". A server that says nothing is given up within MONGODB_DEADLINE_SECONDS:
+ * err->outcome_unknown. A server that says nothing is given up within MONGODB_DEADLINE_SECONDS:
  * each answer is waited for so long that two fit in.
  */
 #ifndef COFFER_METADATA_METADATA_MONGODB_H
@@ -63,8 +63,8 @@ struct mongodb_session {
     int64_t until_ms;            /* the call's deadline, steady */
     bool repeated;               /* this is the second run */
     bool again;                  /* the failure may pass with another run */
-    bool unknown;                /* a change may have been made though it failed */
-    bool told;                   /* the caller has seen rows: no second run */
+    bool unknown; /* a change may have been made though it failed; stays set over the second run */
+    bool told;    /* the caller has seen rows: no second run */
 };
 
 /* One call's work; may be run twice. */
@@ -272,6 +272,15 @@ enum err_code mongodb_settle_change(struct mongodb_session *session, const bson_
 /* Copies both answers of a row that is about to be removed. */
 enum err_code mongodb_save_answers(struct mongodb_session *session, const bson_t *row,
                                    struct err *err) ERR_MUST_CHECK;
+/* metadata_mongodb_requests.c: notes the answer that a change of several rows is to have, before the
+ * first of them; and finishes the request. Both ERR_CONFLICT unless the lease is its nonce's, ERR_OK
+ * where this call's first run has finished it. */
+enum err_code mongodb_plan_answer(struct mongodb_session *session,
+                                  const struct idempotency_answer *answer, struct err *err)
+    ERR_MUST_CHECK;
+enum err_code mongodb_finish_request(struct mongodb_session *session,
+                                     const struct idempotency_answer *answer, int64_t now_ms,
+                                     struct err *err) ERR_MUST_CHECK;
 /* Takes an answer that is too old off its row, so that its key is free. */
 enum err_code mongodb_drop_answer(struct mongodb_session *session, const bson_t *row,
                                   struct err *err) ERR_MUST_CHECK;
@@ -314,6 +323,11 @@ enum err_code mongodb_settle_totals(struct mongodb_session *session,
 enum err_code mongodb_mark_deleted(void *state, const struct file_marking *marking, struct err *err)
     ERR_MUST_CHECK;
 enum err_code mongodb_mark_expired(void *state, int64_t now_ms, int limit, int *ret_marked,
+                                   struct err *err) ERR_MUST_CHECK;
+
+/* ---- metadata_mongodb_trim.c ---- */
+
+enum err_code mongodb_trim_answers(void *state, const struct idempotency_bounds *bounds,
                                    struct err *err) ERR_MUST_CHECK;
 
 /* ---- the slots, by purpose ---- */

@@ -143,6 +143,7 @@ void mongodb_put_finished(bson_t *set, const bson_t *answer, int64_t now_ms)
 {
     bson_append_bool(set, "finished", -1, true);
     bson_append_document(set, "answer", -1, answer);
+    mongodb_put_number(set, "size", answer->len);
     mongodb_put_number(set, "touchedMs", now_ms);
     mongodb_put_ends(set, now_ms);
 }

@@ -247,8 +247,9 @@ static enum err_code run_on_client(struct metadata_mongodb *db, const struct run
     mongoc_client_pool_push(db->pool, session.client);
     if (code == ERR_METADATA_UNAVAILABLE)
         atomic_store_explicit(&db->ready, false, memory_order_release);
-    if (code == ERR_METADATA_UNAVAILABLE && session.unknown)
-        err->operation = "commit";
+    /* Whatever the second run failed with. */
+    if (code != ERR_OK && session.unknown)
+        err->outcome_unknown = true;
     return code;
 }
 

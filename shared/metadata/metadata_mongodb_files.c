@@ -63,6 +63,8 @@ static enum err_code insert_refused(struct mongodb_session *session, const struc
         return code;
     if (session->unknown && by_id.is_ours)
         return by_id.is_unchanged ? ERR_OK : mongodb_doubtful(err);
+    if (by_key.found) /* another row has the key: ours cannot be there */
+        session->unknown = false;
     if (by_id.found || by_key.found)
         return err_set_internal(err, ERR_EXISTS, 0, "insert file", "The id or key is taken.");
     return session->unknown ? mongodb_doubtful(err) : mongodb_lease_lost(err);

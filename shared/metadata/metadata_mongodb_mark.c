@@ -1,5 +1,6 @@
 /*
- * Marking rows deleted. One round trip reads the rows, a second one marks those that may be, each under
+ * Marking rows deleted. With an answer to be kept, that is planned first (mongodb_plan_answer) and
+ * stored last. One round trip reads the rows, a second one marks those that may be, each under
  * its own condition, and the server says how many it marked. Only when these are not all of them, a
  * third one reads which bear this call's `by`. A row may be gone as soon as it is marked: any node's
  * sweep removes it. So what is to be known of it is known before.
@@ -150,6 +151,46 @@ static enum err_code choose_targets(struct marking *marking, struct err *err)
     return code;
 }
 
+/* ---- the answer ---- */
+
+static enum err_code make_answer(const struct marking *marking,
+                                 struct idempotency_answer *ret_answer, struct err *err)
+{
+    const struct file_marking *wanted = &marking->wanted;
+    return wanted->answer(wanted->context, wanted->results, ret_answer, err);
+}
+
+static void set_results(const struct marking *marking, enum err_code result)
+{
+    for (size_t i = 0; i < marking->wanted.count; i++) {
+        enum target_state state = marking->targets[i].state;
+        if (state == TARGET_CHOSEN || state == TARGET_MARKED)
+            marking->wanted.results[i] = result;
+    }
+}
+
+/* Before the first row is marked it is noted what the answer is when all that were chosen can be. */
+static enum err_code plan_answer(const struct marking *marking, struct err *err)
+{
+    struct idempotency_answer answer = {0};
+    set_results(marking, ERR_OK);
+    enum err_code code = make_answer(marking, &answer, err);
+    if (code == ERR_OK)
+        code = mongodb_plan_answer(marking->session, &answer, err);
+    set_results(marking, ERR_NOT_FOUND);
+    return code;
+}
+
+static enum err_code store_answer(const struct marking *marking, struct err *err)
+{
+    struct idempotency_answer answer = {0};
+    set_results(marking, ERR_OK);
+    enum err_code code = make_answer(marking, &answer, err);
+    return code == ERR_OK
+               ? mongodb_finish_request(marking->session, &answer, marking->wanted.now_ms, err)
+               : code;
+}
+
 /* ---- marking ---- */
 
 static void put_condition(bson_t *filter, const struct marking *marking, size_t index)
@@ -204,8 +245,10 @@ static enum err_code mark_targets(struct marking *marking, struct err *err)
     enum err_code code = ERR_OK;
     marking->matched = 0;
     put_mark(&update, marking);
-    for (size_t at = 0; code == ERR_OK && at < marking->wanted.count;)
+    for (size_t at = 0; code == ERR_OK && at < marking->wanted.count;) {
         code = mark_some(marking, &update, &at, err);
+        crash_point("delete.some_marked");
+    }
     bson_destroy(&update);
     return code;
 }
@@ -254,12 +297,16 @@ static enum err_code mark(struct mongodb_session *session, void *args, struct er
     struct marking *marking = args;
     marking->session = session;
     enum err_code code = choose_targets(marking, err);
+    if (code == ERR_OK && marking->wanted.answer)
+        code = plan_answer(marking, err);
     crash_point("delete.before_commit");
     if (code == ERR_OK)
         code = mark_targets(marking, err);
     if (code == ERR_OK && marking->matched < (int64_t)count_targets(marking, TARGET_CHOSEN))
         code = judge_targets(marking, err);
     crash_point("delete.committed");
+    if (code == ERR_OK && marking->wanted.answer)
+        code = store_answer(marking, err);
     if (code == ERR_OK)
         settle_targets(marking);
     crash_point("delete.counted");

@@ -4,6 +4,9 @@
 
 /* Codes of the server: github.com/mongodb/mongo, src/mongo/base/error_codes.yml. */
 enum {
+    SERVER_INTERNAL_ERROR = 1,
+    SERVER_UNKNOWN_ERROR = 8,
+    SERVER_INTERRUPTED = 11601,
     SERVER_UNAUTHORIZED = 13,
     SERVER_AUTHENTICATION_FAILED = 18,
     SERVER_DUPLICATE_KEY = 11000,
@@ -50,6 +53,14 @@ static bool is_servers(const bson_error_t *error)
 {
     return error->domain == MONGOC_ERROR_SERVER || error->domain == MONGOC_ERROR_COMMAND ||
            error->domain == MONGOC_ERROR_QUERY || error->domain == MONGOC_ERROR_WRITE_CONCERN;
+}
+
+/* The server failed while it was at work: that does not say how far it got. */
+static bool is_interrupted(const bson_error_t *error)
+{
+    return is_servers(error) &&
+           (error->code == SERVER_INTERNAL_ERROR || error->code == SERVER_UNKNOWN_ERROR ||
+            error->code == SERVER_INTERRUPTED);
 }
 
 static bool is_refused(const bson_error_t *error)
@@ -100,14 +111,18 @@ enum err_code(mongodb_failed)(struct mongodb_session *session, bool is_change,
                                 error->message);
     if (is_disk_full(error))
         return err_set_internal(err, ERR_DISK_FULL, 0, operation, "MongoDB: %s", error->message);
+    session->unknown |= is_change && is_interrupted(error);
     return err_set_internal(err, ERR_INTERNAL, 0, operation, "MongoDB (%u): %s", error->code,
                             error->message);
 }
 
 enum err_code mongodb_doubtful(struct err *err)
 {
-    return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "commit",
-                            "A change was interrupted, and its outcome cannot be seen.");
+    enum err_code code =
+        err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "commit",
+                         "A change was interrupted, and its outcome cannot be seen.");
+    err->outcome_unknown = true;
+    return code;
 }
 
 static bool is_duplicate(const bson_error_t *error)

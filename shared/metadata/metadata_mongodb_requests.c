@@ -1,7 +1,8 @@
 /*
  * Requests with an Idempotency-Key: {_id, nonce, leaseMs, touchedMs, finished, answer}. Taking one is
  * an insert, or a change of exactly what was seen; then the rows are asked whether a request that
- * had lost the key made or changed a file after all.
+ * had lost the key made or changed a file after all. A request that changes several rows notes its
+ * answer first (`plan`): who takes the key after it was interrupted carries the plan out.
  */
 #include "metadata/metadata_mongodb.h"
 
@@ -97,8 +98,14 @@ static enum err_code judge_request(void *context, const bson_t *document, struct
         begin->done = true;
         return mongodb_read_answer(&answer, begin->record, err);
     }
-    begin->running = !finished && mongodb_read_number(document, "leaseMs") > begin->claim->now_ms &&
+    begin->running = !finished &&
+                     lease_holds(mongodb_read_number(document, "leaseMs"), begin->claim->now_ms,
+                                 begin->claim->lease_until_ms) &&
                      !str_equal(mongodb_read_str(document, "nonce"), begin->claim->nonce);
+    if (!finished && is_kept(begin, mongodb_read_number(document, "touchedMs")) &&
+        mongodb_read_document(document, "plan", &answer))
+        return mongodb_read_answer(&answer, begin->record, err);
+    begin->record->fingerprint[0] = '\0';
     return ERR_OK;
 }
 
@@ -134,6 +141,8 @@ static enum err_code take_over(struct begin_args *begin, bool *ret_taken, struct
     bson_append_document_end(&update, &inner);
     bson_append_document_begin(&update, "$unset", -1, &inner);
     mongodb_put_text(&inner, "answer", "");
+    if (begin->record->fingerprint[0] == '\0')
+        mongodb_put_text(&inner, "plan", "");
     bson_append_document_end(&update, &inner);
     enum err_code code = mongodb_update(begin->session, &change, ret_taken, err);
     bson_destroy(&update);
@@ -157,21 +166,44 @@ static enum err_code put_ours(bson_t *filter, const struct idempotency_claim *cl
     return ERR_OK;
 }
 
+/* The request's document is free from now on, with what else it holds. */
+static enum err_code end_lease(struct mongodb_session *session,
+                               const struct idempotency_claim *claim, struct err *err)
+{
+    bson_t filter = BSON_INITIALIZER;
+    bson_t update = BSON_INITIALIZER;
+    bson_t set;
+    bool matched = false;
+    const struct mongodb_change change = {COLLECTION_REQUESTS, &filter, &update, false};
+    enum err_code code = put_ours(&filter, claim, err);
+    bson_append_document_begin(&update, "$set", -1, &set);
+    mongodb_put_number(&set, "leaseMs", 0);
+    bson_append_document_end(&update, &set);
+    if (code == ERR_OK)
+        code = mongodb_update(session, &change, &matched, err);
+    bson_destroy(&update);
+    bson_destroy(&filter);
+    return code;
+}
+
+/* A plan stays: rows may have been changed by it. */
 static enum err_code drop(struct mongodb_session *session, const struct idempotency_claim *claim,
                           struct err *err)
 {
     int64_t removed = 0;
     bson_t filter = BSON_INITIALIZER;
     enum err_code code = put_ours(&filter, claim, err);
+    mongodb_put_absent(&filter, "plan");
     if (code == ERR_OK)
         code = mongodb_delete(session, COLLECTION_REQUESTS, &filter, &removed, err);
     bson_destroy(&filter);
-    return code;
+    return code == ERR_OK && removed == 0 ? end_lease(session, claim, err) : code;
 }
 
 /* One try: *ret_taken when the key is ours now; else the record says why not, or neither. */
 static enum err_code try_to_take(struct begin_args *begin, bool *ret_taken, struct err *err)
 {
+    begin->record->fingerprint[0] = '\0';
     enum err_code code = take_new(begin, err);
     *ret_taken = code == ERR_OK;
     if (code != ERR_EXISTS)
@@ -291,29 +323,63 @@ static enum err_code not_finished(struct mongodb_session *session,
     return session->unknown ? mongodb_doubtful(err) : mongodb_lease_lost(err);
 }
 
+/* `update` of the request that is to be the answer's. */
+static enum err_code change_request(struct mongodb_session *session,
+                                    const struct idempotency_answer *answer, const bson_t *update,
+                                    struct err *err)
+{
+    const struct idempotency_claim claim = {
+        .owner = answer->owner, .key = answer->key, .nonce = answer->nonce};
+    bson_t filter = BSON_INITIALIZER;
+    bool matched = false;
+    const struct mongodb_change change = {COLLECTION_REQUESTS, &filter, update, false};
+    enum err_code code = put_ours(&filter, &claim, err);
+    if (code == ERR_OK)
+        code = mongodb_update(session, &change, &matched, err);
+    bson_destroy(&filter);
+    return code == ERR_OK && !matched ? not_finished(session, answer, err) : code;
+}
+
+enum err_code mongodb_plan_answer(struct mongodb_session *session,
+                                  const struct idempotency_answer *answer, struct err *err)
+{
+    bson_t update = BSON_INITIALIZER;
+    bson_t set;
+    bson_t plan;
+    bson_append_document_begin(&update, "$set", -1, &set);
+    bson_append_document_begin(&set, "plan", -1, &plan);
+    mongodb_make_answer(&plan, answer);
+    bson_append_document_end(&set, &plan);
+    bson_append_document_end(&update, &set);
+    enum err_code code = change_request(session, answer, &update, err);
+    bson_destroy(&update);
+    return code;
+}
+
+enum err_code mongodb_finish_request(struct mongodb_session *session,
+                                     const struct idempotency_answer *answer, int64_t now_ms,
+                                     struct err *err)
+{
+    bson_t update = BSON_INITIALIZER;
+    bson_t document = BSON_INITIALIZER;
+    bson_t inner;
+    mongodb_make_answer(&document, answer);
+    bson_append_document_begin(&update, "$set", -1, &inner);
+    mongodb_put_finished(&inner, &document, now_ms);
+    bson_append_document_end(&update, &inner);
+    bson_append_document_begin(&update, "$unset", -1, &inner);
+    mongodb_put_text(&inner, "plan", "");
+    bson_append_document_end(&update, &inner);
+    enum err_code code = change_request(session, answer, &update, err);
+    bson_destroy(&document);
+    bson_destroy(&update);
+    return code;
+}
+
 static enum err_code finish(struct mongodb_session *session, void *args, struct err *err)
 {
     const struct finish_args *finish = args;
-    const struct idempotency_answer *given = finish->answer;
-    const struct idempotency_claim claim = {
-        .owner = given->owner, .key = given->key, .nonce = given->nonce};
-    bson_t filter = BSON_INITIALIZER;
-    bson_t update = BSON_INITIALIZER;
-    bson_t answer = BSON_INITIALIZER;
-    bson_t set;
-    bool matched = false;
-    const struct mongodb_change change = {COLLECTION_REQUESTS, &filter, &update, false};
-    enum err_code code = put_ours(&filter, &claim, err);
-    mongodb_make_answer(&answer, given);
-    bson_append_document_begin(&update, "$set", -1, &set);
-    mongodb_put_finished(&set, &answer, finish->now_ms);
-    bson_append_document_end(&update, &set);
-    if (code == ERR_OK)
-        code = mongodb_update(session, &change, &matched, err);
-    bson_destroy(&answer);
-    bson_destroy(&update);
-    bson_destroy(&filter);
-    return code == ERR_OK && !matched ? not_finished(session, given, err) : code;
+    return mongodb_finish_request(session, finish->answer, finish->now_ms, err);
 }
 
 static enum err_code idempotency_finish(void *state, const struct idempotency_answer *answer,
@@ -340,4 +406,5 @@ const struct metadata_requests mongodb_requests = {
     .idempotency_renew = idempotency_renew,
     .idempotency_finish = idempotency_finish,
     .idempotency_release = idempotency_release,
+    .idempotency_trim = mongodb_trim_answers,
 };

@@ -141,6 +141,9 @@ static enum err_code take_lease(struct mongodb_session *session, void *args, str
     bson_append_document_begin(&inner, "1", -1, &branch);
     mongodb_put_compared(&branch, "untilMs", "$lte", taking->lease->now_ms);
     bson_append_document_end(&inner, &branch);
+    bson_append_document_begin(&inner, "2", -1, &branch);
+    mongodb_put_compared(&branch, "untilMs", "$gt", taking->lease->until_ms + LIMIT_CLOCK_SKEW_MS);
+    bson_append_document_end(&inner, &branch);
     bson_append_array_end(&filter, &inner);
     bson_append_document_begin(&update, "$set", -1, &inner);
     mongodb_put_text(&inner, "holder", taking->lease->holder);

@@ -66,6 +66,7 @@ enum sqlite_sql {
     SQL_REQUEST_FINISH,
     SQL_REQUEST_RELEASE,
     SQL_REQUEST_PURGE,
+    SQL_REQUEST_TRIM,
     SQL_LEASE,
     SQL_SECRET,
     SQL_MARK_GET,
@@ -181,6 +182,8 @@ void sqlite_pool_usage(void *state, struct pool_usage *ret_usage); /* of the rea
 /* Runs a change in a transaction, together with others that wait, and commits it. */
 enum err_code sqlite_write(struct metadata_sqlite *db, const struct sqlite_change *change,
                            struct err *err) ERR_MUST_CHECK;
+/* For a change that takes space: ERR_DISK_FULL where less than MIN_FREE_BYTES are free. */
+enum err_code sqlite_check_space(const struct metadata_sqlite *db, struct err *err) ERR_MUST_CHECK;
 void sqlite_writer_close(struct metadata_sqlite *db);
 
 /* ---- metadata_sqlite_schema.c ---- */

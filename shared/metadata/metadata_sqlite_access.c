@@ -45,7 +45,8 @@ static enum err_code token_insert(void *state, const struct token *token, struct
 {
     struct token copy = *token;
     struct sqlite_change change = {insert, &copy, NULL, NULL};
-    return sqlite_write(state, &change, err);
+    enum err_code code = sqlite_check_space(state, err);
+    return code == ERR_OK ? sqlite_write(state, &change, err) : code;
 }
 
 struct get_args {

@@ -9,6 +9,11 @@
 #define READER_CACHE_KIB 1024
 #define WRITER_CACHE_KIB 4096
 
+/* About what an answer takes, with its row and index entries. */
+#define ANSWER_BYTES                                      \
+    "256 + length(CAST(body AS BLOB)) + length(location)" \
+    " + 2 * length(key) + length(owner)"
+
 static const char *const sql_texts[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN",
     [SQL_BEGIN_IMMEDIATE] = "BEGIN IMMEDIATE",
@@ -71,8 +76,15 @@ static const char *const sql_texts[SQL_COUNT] = {
                             " WHERE owner = ?1 AND key = ?2 AND nonce = ?3 AND status = 0",
     [SQL_REQUEST_PURGE] = "DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests"
                           " INDEXED BY requests_touched WHERE touched_ms <= ?1 LIMIT ?2)",
+    [SQL_REQUEST_TRIM] =
+        "DELETE FROM requests WHERE rowid IN (SELECT id FROM (SELECT rowid AS id,"
+        " row_number() OVER newest AS keys, sum(" ANSWER_BYTES ") OVER newest AS bytes"
+        " FROM requests WHERE owner = ?1 AND status <> 0 WINDOW newest AS"
+        " (ORDER BY touched_ms DESC, rowid DESC ROWS UNBOUNDED PRECEDING))"
+        " WHERE keys > ?2 OR bytes > ?3)",
     [SQL_LEASE] = "INSERT INTO leases VALUES (?1,?2,?3) ON CONFLICT (name)"
-                  " DO UPDATE SET holder = ?2, until_ms = ?3 WHERE holder = ?2 OR until_ms <= ?4",
+                  " DO UPDATE SET holder = ?2, until_ms = ?3 WHERE holder = ?2 OR until_ms <= ?4"
+                  " OR until_ms > ?5",
     [SQL_SECRET] = "SELECT value FROM settings WHERE name = 'secret'",
     [SQL_MARK_GET] = "SELECT value FROM settings WHERE name = 'installation'",
     [SQL_MARK_INSERT] = "INSERT INTO settings VALUES ('installation', ?1)"

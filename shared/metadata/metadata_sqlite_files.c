@@ -50,7 +50,9 @@ static enum err_code file_insert(void *state, const struct file *file,
 {
     struct insert_args args = {file, answer};
     struct sqlite_change change = {insert, &args, "insert.before_commit", "insert.committed"};
-    return sqlite_write(state, &change, err);
+    /* A row that only fences its key is part of a removal. */
+    enum err_code code = file->status == FILE_DELETED ? ERR_OK : sqlite_check_space(state, err);
+    return code == ERR_OK ? sqlite_write(state, &change, err) : code;
 }
 
 /* ---- get ---- */
@@ -149,7 +151,8 @@ static enum err_code file_update(void *state, const struct file *file, int64_t e
 {
     struct update_args args = {file, expected_version, answer};
     struct sqlite_change change = {update, &args, "update.before_commit", "update.committed"};
-    return sqlite_write(state, &change, err);
+    enum err_code code = sqlite_check_space(state, err);
+    return code == ERR_OK ? sqlite_write(state, &change, err) : code;
 }
 
 /* ---- mark deleted, remove ---- */
@@ -171,6 +174,14 @@ static enum err_code mark_one(struct sqlite_connection *connection, const struct
     return not_changed(connection, mark->ids[index], mark->now_ms, mark->owner, err);
 }
 
+static enum err_code store_marks_answer(struct sqlite_connection *connection,
+                                        const struct file_marking *mark, struct err *err)
+{
+    struct idempotency_answer answer = {0};
+    enum err_code code = mark->answer(mark->context, mark->results, &answer, err);
+    return code == ERR_OK ? sqlite_store_answer(connection, &answer, mark->now_ms, err) : code;
+}
+
 static enum err_code mark(struct sqlite_connection *connection, void *args, struct err *err)
 {
     const struct file_marking *mark = args;
@@ -180,7 +191,7 @@ static enum err_code mark(struct sqlite_connection *connection, void *args, stru
             return code;
         mark->results[i] = code;
     }
-    return ERR_OK;
+    return mark->answer ? store_marks_answer(connection, mark, err) : ERR_OK;
 }
 
 static enum err_code file_mark_deleted(void *state, const struct file_marking *marking,

@@ -7,6 +7,8 @@
 struct begin_args {
     const struct idempotency_claim *claim;
     struct idempotency_record *ret_record;
+    enum err_code space; /* ERR_OK: a new key may be taken; else space_err says why not */
+    struct err space_err;
 };
 
 static void bind_claim(sqlite3_stmt *statement, const struct idempotency_claim *claim)
@@ -46,7 +48,8 @@ static enum err_code judge_row(sqlite3_stmt *statement, const struct begin_args 
     *ret_free = false;
     if (is_finished && touched_ms > begin->claim->now_ms - LIMIT_IDEMPOTENCY_KEEP_MS)
         return copy_answer(statement, begin->ret_record, err);
-    if (!is_finished && lease_until_ms > begin->claim->now_ms && !is_ours) {
+    if (!is_finished && !is_ours &&
+        lease_holds(lease_until_ms, begin->claim->now_ms, begin->claim->lease_until_ms)) {
         begin->ret_record->state = IDEMPOTENCY_RUNNING;
         return ERR_OK;
     }
@@ -82,6 +85,10 @@ static enum err_code begin(struct sqlite_connection *connection, void *args, str
     enum err_code code = look_up(connection, begin, &is_free, err);
     if (code != ERR_OK || !is_free)
         return code;
+    if (begin->space != ERR_OK) { /* what was answered before is answered again all the same */
+        *err = begin->space_err;
+        return begin->space;
+    }
     code = sqlite_statement(connection, SQL_REQUEST_TAKE, &statement, err);
     if (code != ERR_OK)
         return code;
@@ -97,7 +104,8 @@ static enum err_code idempotency_begin(void *state, const struct idempotency_cla
 {
     struct idempotency_record record;
     idempotency_record_init(&record);
-    struct begin_args args = {claim, &record};
+    struct begin_args args = {.claim = claim, .ret_record = &record};
+    args.space = sqlite_check_space(state, &args.space_err);
     struct sqlite_change change = {begin, &args, NULL, NULL};
     enum err_code code = sqlite_write(state, &change, err);
     if (code != ERR_OK) {
@@ -196,9 +204,33 @@ static enum err_code idempotency_release(void *state, const struct idempotency_c
     return sqlite_write(state, &change, err);
 }
 
+/* ---- trim ---- */
+
+static enum err_code trim(struct sqlite_connection *connection, void *args, struct err *err)
+{
+    const struct idempotency_bounds *bounds = args;
+    sqlite3_stmt *statement = NULL;
+    enum err_code code = sqlite_statement(connection, SQL_REQUEST_TRIM, &statement, err);
+    if (code != ERR_OK)
+        return code;
+    sqlite_bind_str(statement, 1, bounds->owner);
+    sqlite3_bind_int64(statement, 2, bounds->keys);
+    sqlite3_bind_int64(statement, 3, bounds->bytes);
+    return sqlite_finish(connection, statement, "trim requests", err);
+}
+
+static enum err_code idempotency_trim(void *state, const struct idempotency_bounds *bounds,
+                                      struct err *err)
+{
+    struct idempotency_bounds args = *bounds;
+    struct sqlite_change change = {trim, &args, NULL, NULL};
+    return sqlite_write(state, &change, err);
+}
+
 const struct metadata_requests sqlite_requests = {
     .idempotency_begin = idempotency_begin,
     .idempotency_renew = idempotency_renew,
     .idempotency_finish = idempotency_finish,
     .idempotency_release = idempotency_release,
+    .idempotency_trim = idempotency_trim,
 };

@@ -139,6 +139,7 @@ static enum err_code take_lease(struct sqlite_connection *connection, void *args
     sqlite_bind_text(statement, 2, lease->holder);
     sqlite3_bind_int64(statement, 3, lease->until_ms);
     sqlite3_bind_int64(statement, 4, lease->now_ms);
+    sqlite3_bind_int64(statement, 5, lease->until_ms + LIMIT_CLOCK_SKEW_MS);
     code = sqlite_finish(connection, statement, "lease", err);
     taking->held = sqlite3_changes(connection->db) > 0;
     return code;

@@ -109,13 +109,13 @@ static enum err_code commit(struct metadata_sqlite *db, struct sqlite_waiting *b
 {
     crash_points(batch, false);
     enum err_code code = sqlite_simple(db->writer, SQL_COMMIT, err);
-    if (code != ERR_OK) {
-        err->operation = "commit";
+    if (code == ERR_OK && !writer_is_current(db))
+        code = err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "commit",
+                                "The database was moved during a commit.");
+    if (code != ERR_OK) { /* it may be in the log: recovery after a crash would find it */
+        err->outcome_unknown = true;
         return code;
     }
-    if (!writer_is_current(db))
-        return err_set_internal(err, ERR_METADATA_UNAVAILABLE, 0, "commit",
-                                "The database was moved during a commit; the outcome is unknown.");
     crash_points(batch, true);
     return ERR_OK;
 }
@@ -155,6 +155,20 @@ static bool reuse_log(struct sqlite_connection *writer)
                                                         NULL, NULL) == SQLITE_OK;
 }
 
+/* A commit that failed stays unknown until another one has overwritten it. */
+static enum err_code try_again(struct metadata_sqlite *db, struct sqlite_waiting *batch,
+                               struct err *err)
+{
+    bool was_unknown = err->outcome_unknown;
+    enum err_code code = try_batch(db, batch, err);
+    if (code != ERR_OK)
+        err->outcome_unknown |= was_unknown;
+    for (; batch; batch = batch->next)
+        if (batch->code != ERR_OK)
+            batch->err->outcome_unknown |= was_unknown;
+    return code;
+}
+
 static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting *batch,
                                struct err *err)
 {
@@ -163,18 +177,33 @@ static enum err_code run_batch(struct metadata_sqlite *db, struct sqlite_waiting
         return code;
     code = try_batch(db, batch, err);
     if (code == ERR_DISK_FULL && reuse_log(db->writer))
-        code = try_batch(db, batch, err);
+        code = try_again(db, batch, err);
     return code;
+}
+
+static bool read_free_bytes(const struct metadata_sqlite *db, uint64_t *ret_free_bytes)
+{
+    struct statvfs stat;
+    return statvfs(db->path, &stat) == 0 &&
+           !__builtin_mul_overflow((uint64_t)stat.f_bavail, (uint64_t)stat.f_frsize,
+                                   ret_free_bytes);
+}
+
+enum err_code sqlite_check_space(const struct metadata_sqlite *db, struct err *err)
+{
+    uint64_t free_bytes = 0;
+    if (!read_free_bytes(db, &free_bytes) || free_bytes >= (uint64_t)db->min_free_bytes)
+        return ERR_OK;
+    return err_set_internal(err, ERR_DISK_FULL, 0, "check space",
+                            "Less than MIN_FREE_BYTES are free.");
 }
 
 /* How far may the log grow before it is copied back? Where room is scarce, not far: what it takes
  * would be missing for deletes. */
 static int checkpoint_interval(const struct metadata_sqlite *db)
 {
-    struct statvfs stat;
     uint64_t free_bytes = 0;
-    if (statvfs(db->path, &stat) != 0 ||
-        __builtin_mul_overflow((uint64_t)stat.f_bavail, (uint64_t)stat.f_frsize, &free_bytes))
+    if (!read_free_bytes(db, &free_bytes))
         return SQLITE_CHECKPOINT_PAGES;
     uint64_t ample = (uint64_t)db->min_free_bytes + 2 * SQLITE_CHECKPOINT_PAGES * SQLITE_PAGE_BYTES;
     return free_bytes < ample ? SQLITE_CHECKPOINT_PAGES_SCARCE : SQLITE_CHECKPOINT_PAGES;

@@ -417,8 +417,16 @@ CONTRACT(a_named_lease_has_one_holder)
         int64_t until_ms;
         bool want;
     } steps[] = {
-        {"a", 100, 200, true},  {"b", 150, 250, false}, {"a", 150, 260, true},
-        {"b", 220, 300, false}, {"b", 260, 300, true},  {"a", 270, 400, false},
+        {"a", 100, 200, true},
+        {"b", 150, 250, false},
+        {"a", 150, 260, true},
+        {"b", 220, 300, false},
+        {"b", 260, 300, true},
+        {"a", 270, 400, false},
+        /* the clock is set back: a little, then by more than clocks differ */
+        {"a", 0, 100, false},
+        {"a", -LIMIT_CLOCK_SKEW_MS, 299 - LIMIT_CLOCK_SKEW_MS, true},
+        {"b", 299 - LIMIT_CLOCK_SKEW_MS, 400, true},
     };
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         CHECK_ERR_ROW(label,

@@ -95,6 +95,15 @@ CONTRACT(a_lease_runs_out_and_is_lost_to_who_takes_it)
     CHECK_INT_ROW(label, begin_state(metadata, "k", "three", NOW + 3500), IDEMPOTENCY_RUNNING);
 }
 
+/* Clocks may differ a little, and be set back. */
+CONTRACT(a_lease_further_ahead_than_its_length_has_run_out)
+{
+    int64_t skewed = NOW - LIMIT_CLOCK_SKEW_MS;
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", skewed), IDEMPOTENCY_RUNNING);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", skewed - 1), IDEMPOTENCY_STARTED);
+}
+
 CONTRACT(a_released_key_is_free_and_a_finished_one_is_not)
 {
     struct err err;
@@ -150,6 +159,105 @@ CONTRACT(an_answer_stands_and_falls_with_its_change)
     CHECK_INT_ROW(label, begin_state(metadata, "u", "one", NOW), IDEMPOTENCY_STARTED);
     CHECK_ERR_ROW(label, metadata_file_update(metadata, &file, 1, &ours, &err), ERR_OK, &err);
     CHECK_INT_ROW(label, begin_state(metadata, "u", "two", NOW), IDEMPOTENCY_DONE);
+}
+
+/* The key "k<number>" of an owner, finished at NOW + number. */
+static void finish_key(struct metadata *metadata, const char *owner, int number, const char *label)
+{
+    struct err err;
+    struct idempotency_record record;
+    char key[16];
+    snprintf(key, sizeof key, "k%d", number);
+    struct idempotency_answer answer = answer_of(key, "one");
+    answer.owner = str_of(owner);
+    idempotency_record_init(&record);
+    CHECK_ERR_ROW(label,
+                  store_begin(metadata, answer.owner, answer.key, answer.nonce, NOW, NOW + 1000,
+                              &record, &err),
+                  ERR_OK, &err);
+    CHECK_ERR_ROW(label, metadata_idempotency_finish(metadata, &answer, NOW + number, &err), ERR_OK,
+                  &err);
+    idempotency_record_release(&record);
+}
+
+CONTRACT(the_oldest_answers_of_an_owner_go_and_no_running_key)
+{
+    enum { BYTES_OF_ALL = 16 << 20 };
+    struct err err;
+    CHECK_INT_ROW(label, begin_state(metadata, "running", "one", NOW), IDEMPOTENCY_STARTED);
+    for (int i = 0; i < 12; i++)
+        finish_key(metadata, "alice", i, label);
+    finish_key(metadata, "alice0", 1, label);
+    finish_key(metadata, "al", 1, label);
+    CHECK_ERR_ROW(label, store_trim(metadata, STR("alice"), 10, BYTES_OF_ALL, &err), ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k2", "two", NOW), IDEMPOTENCY_DONE);
+    CHECK_INT_ROW(label, begin_state(metadata, "k1", "two", NOW), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "running", "two", NOW), IDEMPOTENCY_RUNNING);
+    CHECK_ERR_ROW(label, store_trim(metadata, STR("alice"), 10, 2000, &err), ERR_OK, &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k11", "two", NOW), IDEMPOTENCY_DONE);
+    CHECK_INT_ROW(label, begin_state(metadata, "k3", "two", NOW), IDEMPOTENCY_STARTED);
+    CHECK_INT_ROW(label, begin_state(metadata, "running", "two", NOW), IDEMPOTENCY_RUNNING);
+    static const char *const others[] = {"alice0", "al"};
+    for (size_t i = 0; i < 2; i++) {
+        struct idempotency_record record;
+        idempotency_record_init(&record);
+        CHECK_ERR_ROW(label,
+                      store_begin(metadata, str_of(others[i]), STR("k1"), STR("two"), NOW,
+                                  NOW + 1000, &record, &err),
+                      ERR_OK, &err);
+        CHECK_INT_ROW(label, record.state, IDEMPOTENCY_DONE);
+        idempotency_record_release(&record);
+    }
+}
+
+struct results {
+    struct idempotency_answer answer;
+    int asked;
+    enum err_code seen[2]; /* when it was last asked */
+};
+
+static enum err_code give_answer(void *context, const enum err_code *results,
+                                 struct idempotency_answer *ret_answer, struct err *err)
+{
+    struct results *given = context;
+    (void)err;
+    given->asked++;
+    memcpy(given->seen, results, sizeof given->seen);
+    *ret_answer = given->answer;
+    return ERR_OK;
+}
+
+CONTRACT(the_answer_of_a_delete_is_stored_with_its_marks)
+{
+    struct err err;
+    struct file back;
+    char ids[2][ID_SIZE];
+    const char *const pointers[2] = {ids[0], ids[1]};
+    enum err_code results[2] = {ERR_INTERNAL, ERR_INTERNAL};
+    struct results given = {.answer = answer_of("k", "stranger")};
+    const struct file_marking marking = {.ids = pointers,
+                                         .count = 2,
+                                         .now_ms = NOW,
+                                         .results = results,
+                                         .answer = give_answer,
+                                         .context = &given};
+    CHECK_INT_ROW(label, insert_row(metadata, 1, "alice"), ERR_OK);
+    store_id(ids[0], 1);
+    store_id(ids[1], 2); /* there is none */
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "one", NOW), IDEMPOTENCY_STARTED);
+    CHECK_ERR_ROW(label, metadata_file_mark_deleted(metadata, &marking, &err), ERR_CONFLICT, &err);
+    CHECK_ERR_ROW(label, metadata_file_get(metadata, ids[0], NOW, &back, &err), ERR_OK, &err);
+    given = (struct results){.answer = answer_of("k", "one")};
+    CHECK_ERR_ROW(label, metadata_file_mark_deleted(metadata, &marking, &err), ERR_OK, &err);
+    CHECK_ROW(label, given.asked > 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT_ROW(label, results[i], i == 0 ? ERR_OK : ERR_NOT_FOUND);
+        CHECK_INT_ROW(label, given.seen[i], results[i]);
+    }
+    CHECK_ERR_ROW(label, metadata_file_get(metadata, ids[0], NOW, &back, &err), ERR_NOT_FOUND,
+                  &err);
+    CHECK_INT_ROW(label, begin_state(metadata, "k", "two", NOW + 1), IDEMPOTENCY_DONE);
+    CHECK_INT_ROW(label, kept_total(metadata, "alice", NOW), 0);
 }
 
 /* Begins with a key whose answer must be there, word for word. */

@@ -2,9 +2,11 @@
 mixed load. What was acknowledged stays, what was not is wholly there or not at all."""
 
 import itertools
+import json
 import random
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,6 +35,11 @@ INSERT_POINTS = {
 MARK_POINTS = {
     "sqlite": ("delete.before_commit", "delete.committed"),
     "mongodb": ("delete.before_commit", "delete.committed", "delete.counted"),
+}
+# Of a delete of many, which marks them in more than one step.
+BATCH_POINTS = {
+    "sqlite": (),
+    "mongodb": ("delete.some_marked",),
 }
 UNLINK_POINTS = {"fs": ("remove.before_unlink", "remove.unlinked")}
 REMOVE_POINTS = ("remove.before_commit", "remove.committed")
@@ -89,21 +96,30 @@ class Trap:
 SEEDS = itertools.count(100)
 
 
-@pytest.fixture(scope="module")
-def trap(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("points")
-    for service in running(crash=True, CRASH_FOLDER=str(folder), SWEEP_INTERVAL_SECONDS=2,
-                           S3_PART_SIZE="5M"):
+def trapped(folder, **settings):
+    for service in running(crash=True, CRASH_FOLDER=str(folder), **settings):
         service.expect_5xx = True
         yield Trap(service, folder)
+
+
+@pytest.fixture(scope="module")
+def trap(tmp_path_factory):
+    yield from trapped(tmp_path_factory.mktemp("points"), SWEEP_INTERVAL_SECONDS=2,
+                       S3_PART_SIZE="5M")
+
+
+@pytest.fixture(scope="module")
+def unswept_trap(tmp_path_factory):
+    """Deleted rows stay until a test looks at them."""
+    yield from trapped(tmp_path_factory.mktemp("points"), SWEEP_INTERVAL_SECONDS=3600)
 
 
 @pytest.fixture(autouse=True)
 def disarmed(request):
     """What a failed test leaves armed kills nobody later."""
     yield
-    if "trap" in request.fixturenames:
-        trap = request.getfixturevalue("trap")
+    for name in {"trap", "unswept_trap"} & set(request.fixturenames):
+        trap = request.getfixturevalue(name)
         if trap.armed:
             trap.armed.unlink(missing_ok=True)
 
@@ -216,7 +232,8 @@ def test_f1_f2_every_point_is_swept():
     name = re.compile(r'"((?:put|insert|delete|remove|update|upload)\.[a-z_]+)"')
     found = {point for source in (REPOSITORY / "shared").rglob("*.c")
              for point in name.findall(source.read_text(encoding="utf-8"))}
-    tables = (PUT_POINTS, PARTS_POINTS, INSERT_POINTS, MARK_POINTS, UNLINK_POINTS, UPDATE_POINTS)
+    tables = (PUT_POINTS, PARTS_POINTS, INSERT_POINTS, MARK_POINTS, BATCH_POINTS, UNLINK_POINTS,
+              UPDATE_POINTS)
     listed = {point for table in tables for points in table.values() for point in points}
     assert found == {*listed, *REMOVE_POINTS, "upload.before_reply", "delete.before_reply"}
 
@@ -232,6 +249,56 @@ def test_f1_batch_delete_killed_after_its_commit(trap):
     assert trap.service.coffer("gc", "--grace", "0").returncode == 0
     wait_for(lambda: len(trap.service.objects()) == trap.service.count_files(),
              "the bytes are swept", 20)
+
+
+def batch_answers(trap, answer, ids, gone):
+    """A delete of many says the same of each whenever it is asked."""
+    assert answer.status == 200, str(answer)
+    found = {each["id"]: each for each in answer.json()["results"]}
+    assert found == {**{each: {"id": each, "deleted": True} for each in ids},
+                     **{each: {"id": each, "deleted": False, "error": "not_found"}
+                        for each in gone}}
+    for each in ids:
+        assert trap.call("GET", f"/api/files/{each}").status == 404
+
+
+@pytest.mark.parametrize("point", [*MARK_POINTS[BACKEND.metadata],
+                                   *BATCH_POINTS[BACKEND.metadata]])
+def test_f2_batch_delete_and_its_answer_are_one(unswept_trap, point):
+    """Whenever the program dies, the retry with the key says what the first answer would have: more
+    ids than are marked in one step, and a longer answer than a request may be."""
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda n: unswept_trap.service.create(b"%d" % n)["id"], range(60)))
+    gone = [f"00000000-0000-7000-8000-{number:012x}" for number in range(700)]
+    request = ("POST", "/api/files/delete", json.dumps({"ids": [*gone[:9], *ids, *gone[9:]]}),
+               {"Content-Type": "application/json", "Idempotency-Key": unique("key")})
+    unswept_trap.arm(point)
+    crashed = unswept_trap.call(*request)
+    assert unswept_trap.sprung(), f"nothing passes {point}"
+    assert crashed.failed, f"answered by a program that was killed: {crashed}"
+    first = until_answered(unswept_trap, request)
+    batch_answers(unswept_trap, first, ids, gone)
+    if point in COMMITTED and BACKEND.metadata == "sqlite":
+        assert first.headers["idempotency-replayed"] == "true"
+    again = unswept_trap.call(*request)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.body == first.body
+    unswept_trap.service.coffer("gc", "--grace", "0")
+    wait_for(lambda: not unswept_trap.service.objects(), "the bytes are swept")
+
+
+def test_f2_an_interrupted_key_is_for_its_request_only(unswept_trap):
+    """What was begun under the key can be gone on with, and nothing else."""
+    point = "delete.committed" if BACKEND.metadata == "sqlite" else "delete.some_marked"
+    ids = [unswept_trap.service.create()["id"]]
+    request = ["POST", "/api/files/delete", json.dumps({"ids": ids}),
+               {"Content-Type": "application/json", "Idempotency-Key": unique("key")}]
+    other = [*request[:2], json.dumps({"ids": [unswept_trap.service.create()["id"]]}), request[3]]
+    unswept_trap.arm(point)
+    assert unswept_trap.call(*request).failed and unswept_trap.sprung()
+    refused = until_answered(unswept_trap, other)
+    assert (refused.status, refused.json()["code"]) == (422, "idempotency_mismatch")
+    batch_answers(unswept_trap, until_answered(unswept_trap, request), ids, [])
 
 
 PROGRAMS = ("files_upload", "files_get", "files_list", "files_delete", "files_update", "health",

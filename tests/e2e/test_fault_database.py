@@ -30,7 +30,8 @@ class FaultyDatabase(Faulty):
         stores = backends.current().open(None)
         proxy = FaultProxy(stores.database.uri)
         super().__init__(start_service, stores, proxy,
-                         {"MONGODB_TIMEOUT_MS": TIMEOUT * 1000,
+                         {"crash": True,  # leases are short
+                          "MONGODB_TIMEOUT_MS": TIMEOUT * 1000,
                           "MONGODB_DEADLINE_SECONDS": DEADLINE, "MONGODB_URI": proxy.uri, **env})
 
 
@@ -256,6 +257,29 @@ def test_f15_lost_replies_of_changes_and_deletes(quick, ending):
     # The reply that was lost may have been the one to the total's own update.
     check_total(quick, 1, False)
     quick.settled(1)
+
+
+@pytest.mark.parametrize("code, name, status", [(14031, "OutOfDiskSpace", 507),
+                                                (1, "InternalError", 500)])
+def test_f15_a_lost_reply_and_another_failure_keep_the_bytes(quick, code, name, status):
+    """The row of the first run is there, whatever the second run failed with."""
+    content = random_bytes(20_000, seed=16)
+    quick.proxy.lost_reply(times=1, method="insert", path="files")
+    quick.proxy.error(code, name, method="insert", path="files")
+    assert quick.upload(content=content).status == status
+    quick.proxy.clear()
+    [made] = quick.listed()
+    assert quick.call("GET", f"/api/files/{made['id']}").body == content
+    quick.settled(1)
+
+
+def test_f15_an_interrupted_insert_keeps_the_bytes(quick):
+    """The server made the row and says that it failed: who is told so keeps the bytes."""
+    quick.proxy.error(1, "InternalError", times=1, method="insert", path="files")
+    assert quick.upload().status == 500
+    quick.proxy.clear()
+    assert len(quick.service.objects()) == 1
+    quick.empty()
 
 
 # ---- under load ----

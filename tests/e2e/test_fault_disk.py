@@ -71,7 +71,7 @@ def test_f17_full_by_uploads(cramped, small_disk):
     assert cramped.get("/api/files").json()["total"] == len(kept)
     patch = cramped.patch(f"/api/files/{next(iter(kept))}", json={"metadata": {"a": "b"}},
                           headers={"Content-Type": "application/merge-patch+json"})
-    assert patch.status_code == 200
+    assert patch.status_code == 200 or small_disk.free_bytes() < MIN_FREE, patch.text
     for number, each in enumerate(list(kept)):
         deleted = cramped.delete(f"/api/files/{each}")
         assert deleted.status_code == 200, (number, small_disk.free_bytes(), deleted.text)
@@ -121,6 +121,35 @@ def test_f17_full_by_others(cramped, small_disk):
     check_readable(cramped, kept)
     for each in kept:
         assert cramped.delete(f"/api/files/{each}").status_code == 200
+
+
+@on_disk
+def test_f36_changes_leave_free_what_deletes_need(cramped, small_disk):
+    """Below MIN_FREE_BYTES nothing is written that is no delete, keys of requests neither."""
+    made = [cramped.create(b"%d" % n)["id"] for n in range(12)]
+    patch = ("PATCH", f"/api/files/{made[0]}", b'{"metadata": {"a": "b"}}',
+             {"Content-Type": "application/merge-patch+json"})
+    batch = ["POST", "/api/files/delete", json.dumps({"ids": made[1:4]}),
+             {"Content-Type": "application/json"}]
+    keyed = [*batch[:3], {**batch[3], "Idempotency-Key": unique("key")}]
+    known = upload_request("put", unique(), b"x", unique("key"))
+    first = call(cramped.port, *known)
+    ballast = small_disk.fill(leave=MIN_FREE - 65536)
+    for request in (patch, keyed, upload_request("put", unique(), b"x")):
+        answer = call(cramped.port, *request)
+        assert answer.status == 507, str(answer)
+        assert answer.json()["code"] == "disk_full" and problem_fault(answer) is None
+    assert call(cramped.port, *known).body == first.body, "an answer that is kept needs no space"
+    assert cramped.coffer("token", "create", "--owner", "a", "--scope", "read",
+                          check=False).returncode != 0
+    for each in made[4:]:
+        assert cramped.delete(f"/api/files/{each}").status_code == 200
+    answer = call(cramped.port, *batch)
+    assert [each["deleted"] for each in answer.json()["results"]] == [True] * 3
+    os.unlink(ballast)
+    wait_for(lambda: call(cramped.port, *patch).status == 200, "changes are taken again",
+             RECOVERY_SECONDS)
+    assert call(cramped.port, *keyed).status == 200
 
 
 @on_disk

@@ -11,6 +11,8 @@ void store_config(struct config *ret_config, const char *data_dir)
 {
     *ret_config = (struct config){.durability = DURABILITY_FULL,
                                   .max_file_size = 52428800,
+                                  .idempotency_keys = 10000,
+                                  .idempotency_bytes = 16 << 20,
                                   .sqlite_busy_timeout_ms = 5000,
                                   .sqlite_readers = 4};
     snprintf(ret_config->data_dir, sizeof ret_config->data_dir, "%s", data_dir);
@@ -101,7 +103,12 @@ enum err_code store_mark_deleted(struct metadata *metadata, const char *const *i
                                  const int64_t *expected_versions, size_t count, struct str owner,
                                  int64_t now_ms, enum err_code *ret_results, struct err *err)
 {
-    const struct file_marking marking = {ids, expected_versions, count, owner, now_ms, ret_results};
+    const struct file_marking marking = {.ids = ids,
+                                         .expected_versions = expected_versions,
+                                         .count = count,
+                                         .owner = owner,
+                                         .now_ms = now_ms,
+                                         .results = ret_results};
     return metadata_file_mark_deleted(metadata, &marking, err);
 }
 
@@ -125,6 +132,13 @@ enum err_code store_release(struct metadata *metadata, struct str owner, struct 
 {
     const struct idempotency_claim claim = {owner, key, nonce, 0, 0};
     return metadata_idempotency_release(metadata, &claim, err);
+}
+
+enum err_code store_trim(struct metadata *metadata, struct str owner, int64_t keys, int64_t bytes,
+                         struct err *err)
+{
+    const struct idempotency_bounds bounds = {owner, keys, bytes};
+    return metadata_idempotency_trim(metadata, &bounds, err);
 }
 
 enum err_code store_lease(struct metadata *metadata, const char *name, const char *holder,

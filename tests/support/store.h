@@ -33,6 +33,8 @@ enum err_code store_renew(struct metadata *metadata, struct str owner, struct st
                           struct str nonce, int64_t lease_until_ms, struct err *err);
 enum err_code store_release(struct metadata *metadata, struct str owner, struct str key,
                             struct str nonce, struct err *err);
+enum err_code store_trim(struct metadata *metadata, struct str owner, int64_t keys, int64_t bytes,
+                         struct err *err) ERR_MUST_CHECK;
 enum err_code store_lease(struct metadata *metadata, const char *name, const char *holder,
                           int64_t now_ms, int64_t until_ms, bool *ret_held, struct err *err);
 enum err_code store_remove_orphan(struct storage *storage, const char *key,

@@ -14,6 +14,8 @@ static bool open_with(struct world *world, const struct storage_driver *driver)
                    .metadata_driver = "sqlite",
                    .durability = DURABILITY_RELAXED,
                    .max_file_size = 1 << 20,
+                   .idempotency_keys = 10000,
+                   .idempotency_bytes = 16 << 20,
                    .s3_bucket = "uploads",
                    .s3_deadline_seconds = 20,
                    .sqlite_busy_timeout_ms = 5000,

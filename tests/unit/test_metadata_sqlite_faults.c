@@ -265,7 +265,12 @@ TEST(metadata_sqlite_faults, a_full_disk_refuses_rows_and_lets_deletes_pass)
         int64_t version = 0;
         enum err_code result = ERR_INTERNAL;
         store_id(file.id, i);
-        const struct file_marking marking = {ids, &version, 1, STR(""), STORE_NOW_MS, &result};
+        const struct file_marking marking = {.ids = ids,
+                                             .expected_versions = &version,
+                                             .count = 1,
+                                             .owner = STR(""),
+                                             .now_ms = STORE_NOW_MS,
+                                             .results = &result};
         CHECK_ERR(driver->files->mark_deleted(state, &marking, &err), ERR_OK, &err);
         CHECK_INT(result, ERR_OK);
         CHECK_ERR(driver->files->remove(state, file.id, &err), ERR_OK, &err);
