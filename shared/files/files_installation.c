@@ -7,10 +7,6 @@
 #define WHAT_TO_CHECK "check DATA_DIR, S3_BUCKET and MONGODB_DATABASE"
 #define ROUNDS 5 /* of reading and writing one mark; two nodes that start at once need three */
 
-_Static_assert(STORAGE_MARK_SIZE == INSTALLATION_MARK_SIZE &&
-                   METADATA_MARK_SIZE == INSTALLATION_MARK_SIZE,
-               "a mark fits both sides");
-
 /* ---- reading both ---- */
 
 struct reading {
