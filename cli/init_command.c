@@ -68,19 +68,24 @@ static void tell(const struct initialisation *init, bool storage_made, bool meta
 }
 
 /* As root: what is made is the service's user's; what lies there must be. */
-static enum err_code give_up_root(const struct config *config, bool is_quiet, struct err *err)
+static enum err_code give_up_root(const struct config *config, struct service_user *user,
+                                  struct err *err)
 {
-    struct service_user user;
-    enum err_code code = service_user_find(config, &user, err);
+    enum err_code code = service_user_find(config, user, err);
     if (code == ERR_OK && command_keeps_data(config))
-        code = service_user_own(&user, config, err);
+        code = service_user_own(user, config, err);
     if (code == ERR_OK)
-        code = service_user_become(&user, err);
-    if (code == ERR_OK && user.drops && !is_quiet)
-        fprintf(stderr, "coffer init: as user %s (uid %u)\n", user.name, (unsigned)user.uid);
-    if (code == ERR_OK && *user.why && !is_quiet)
-        fprintf(stderr, "coffer init: as root, for a service that runs as root: %s\n", user.why);
+        code = service_user_become(user, err);
     return code == ERR_OK && command_keeps_data(config) ? data_dir_check(config, err) : code;
+}
+
+/* For whom it was, to root who runs this by hand. */
+static void tell_user(const struct service_user *user)
+{
+    if (user->drops)
+        fprintf(stderr, "coffer init: as user %s (uid %u)\n", user->name, (unsigned)user->uid);
+    else if (*user->why)
+        fprintf(stderr, "coffer init: as root, for a service that runs as root: %s\n", user->why);
 }
 
 /* ---- whose store it is ---- */
@@ -152,6 +157,7 @@ static int run(const struct command *command, int argc, char **argv)
                                        {.name = "--quiet", .is_flag = true},
                                        {.name = "--adopt", .is_flag = true}};
     struct command_line line = {options, sizeof options / sizeof *options, {NULL}, 0};
+    struct service_user user;
     struct initialisation init = {.deadline_ns = clock_steady_ns(&clock_system)};
     struct err err;
     int64_t seconds = 0;
@@ -167,16 +173,19 @@ static int run(const struct command *command, int argc, char **argv)
         return command_fail(command, &err);
     if (!options[1].value)
         command_announce(&init.config, "works on");
-    if (give_up_root(&init.config, options[1].value != NULL, &err) != ERR_OK)
+    if (give_up_root(&init.config, &user, &err) != ERR_OK)
         return command_fail(command, &err);
     init.deadline_ns += seconds * NS_PER_SECOND;
     enum err_code code = make_both(&init, &err);
     if (code == ERR_OK)
         code = wait_for(&init, options[2].value ? adopt : settle, &err);
-    if (code == ERR_OK)
-        return EXIT_DONE;
-    int exit_code = command_fail(command, &err);
-    return is_away(&init.config, code) ? EXIT_AWAY : exit_code;
+    if (code != ERR_OK) {
+        int exit_code = command_fail(command, &err);
+        return is_away(&init.config, code) ? EXIT_AWAY : exit_code;
+    }
+    if (!options[1].value)
+        tell_user(&user);
+    return EXIT_DONE;
 }
 
 const struct command command_init = {
