@@ -16,6 +16,17 @@ static enum err_code check_length(const struct app_ctx *ctx, struct err *err)
                    "PUT /api/files/pipe/{name}.");
 }
 
+/* RFC 9110 §14.5 and §8.4: part of a file must not become the file, and neither must an encoded form
+ * of it, whose coding no download would name. */
+static enum err_code check_whole(const struct app_ctx *ctx, struct err *err)
+{
+    struct str range;
+    if (request_header(&ctx->request, "CONTENT_RANGE", &range))
+        return err_set(err, ERR_BAD_REQUEST, "upload",
+                       "The upload has a Content-Range: a file must be sent whole.");
+    return request_check_coding(&ctx->request, err);
+}
+
 static enum err_code begin_create(struct app_ctx *ctx, const char *method,
                                   struct create_request *create, struct err *err)
 {
@@ -26,6 +37,8 @@ static enum err_code begin_create(struct app_ctx *ctx, const char *method,
     create->idempotency = &ctx->idempotency;
     create->size_hint = request->content_length;
     enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
+    if (code == ERR_OK)
+        code = check_whole(ctx, err);
     return code == ERR_OK ? check_length(ctx, err) : code;
 }
 

@@ -24,10 +24,13 @@ enum err_code app_read_json(struct app_ctx *ctx, const char *other_type, struct 
     if (!known)
         return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "body", "The body must be %s%s%s.",
                        "application/json", other_type ? " or " : "", other_type ? other_type : "");
+    enum err_code code = request_check_coding(&ctx->request, err);
+    if (code != ERR_OK)
+        return code;
     if (ctx->request.content_length > LIMIT_JSON_BODY_BYTES)
         return err_set(err, ERR_BAD_JSON, "body", "The body is larger than %d bytes.",
                        LIMIT_JSON_BODY_BYTES);
-    enum err_code code = read_body(ctx, json, err);
+    code = read_body(ctx, json, err);
     if (code == ERR_OK && json->len == 0)
         return err_set(err, ERR_BAD_JSON, "body", "The body is empty.");
     return code;

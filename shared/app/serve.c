@@ -140,6 +140,13 @@ static void write_unsatisfied_range(struct app_ctx *ctx)
     response_header_text(&ctx->response, "Content-Range", value);
 }
 
+/* RFC 9110 §12.5.3 and §15.5.16: which codings a request may have. */
+static void write_accepted_codings(struct app_ctx *ctx)
+{
+    if (!content_coding_is_identity(request_header_or_empty(&ctx->request, "CONTENT_ENCODING")))
+        response_header_text(&ctx->response, "Accept-Encoding", "identity");
+}
+
 static void answer_problem(struct app_ctx *ctx)
 {
     const struct problem_context context = {.trace_id = ctx->trace.trace_id,
@@ -152,6 +159,8 @@ static void answer_problem(struct app_ctx *ctx)
         write_allow(ctx);
     if (ctx->err.code == ERR_RANGE_NOT_SATISFIABLE)
         write_unsatisfied_range(ctx);
+    if (ctx->err.code == ERR_UNSUPPORTED_MEDIA_TYPE)
+        write_accepted_codings(ctx);
 }
 
 static void write_common_headers(struct app_ctx *ctx)

@@ -148,6 +148,24 @@ struct str request_header_or_empty(const struct request *request, const char *cg
     return value;
 }
 
+bool content_coding_is_identity(struct str value)
+{
+    while (value.len > 0) {
+        const struct str coding = str_trim(str_cut(&value, ','));
+        if (coding.len > 0 && !str_equal_nocase(coding, STR("identity")))
+            return false;
+    }
+    return true;
+}
+
+enum err_code request_check_coding(const struct request *request, struct err *err)
+{
+    if (content_coding_is_identity(request_header_or_empty(request, "CONTENT_ENCODING")))
+        return ERR_OK;
+    return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "request",
+                   "The body has a Content-Encoding; send it without one.");
+}
+
 bool media_type_parse(struct str header, char *target, size_t size)
 {
     struct str rest = header;

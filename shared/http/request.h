@@ -51,6 +51,11 @@ bool request_header(const struct request *request, const char *cgi_name, struct 
 /* The same, an absent header gives the empty slice. */
 struct str request_header_or_empty(const struct request *request, const char *cgi_name);
 
+/* Does a Content-Encoding value (RFC 9110 §8.4) name no coding but identity? */
+bool content_coding_is_identity(struct str value);
+/* ERR_UNSUPPORTED_MEDIA_TYPE when the request's body is encoded: nothing here decodes. */
+enum err_code request_check_coding(const struct request *request, struct err *err) ERR_MUST_CHECK;
+
 /* Query parameters, decoded ("+" is a space). A parameter given twice, a malformed escape, a NUL or
  * invalid UTF-8 is ERR_BAD_PARAMETER; so is, in request_query_parse, a name not in `allowed`. */
 struct query_parameter {
