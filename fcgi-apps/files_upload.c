@@ -134,6 +134,7 @@ static enum err_code put_body(struct app_ctx *ctx, struct err *err)
         code = read_digests(&ctx->request, &request.asserted, NULL, err);
     if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
         request.mime[0] = '\0';
+    media_charset_parse(ctx->request.content_type, request.charset);
     if (code == ERR_OK)
         code = create(ctx, &request, ctx->body, err);
     create_request_release(&request);

@@ -40,6 +40,15 @@ bool text_is_utf8(struct str text);
 /* Reads one code point at *at and moves *at on; false when it is not well-formed. */
 bool text_utf8_next(struct str text, size_t *at, uint32_t *ret_code_point);
 
+/* Are bytes that arrive piece by piece UTF-8 text: well-formed, without NUL? Starts zeroed. */
+struct text_utf8 {
+    unsigned char begun[4]; /* a character that a piece has cut */
+    size_t begun_len;
+    bool failed;
+};
+void text_utf8_add(struct text_utf8 *utf8, const void *data, size_t len);
+bool text_utf8_holds(const struct text_utf8 *utf8); /* at the end */
+
 /* RFC 3339 UTC with milliseconds, "2026-11-21T10:00:00.123Z", from ms since 1970. Times before
  * 1970 or after 9999 are written as the first or last one there is. */
 #define TEXT_TIME_SIZE 32

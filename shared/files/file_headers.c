@@ -35,12 +35,20 @@ void file_headers_validators(struct response *response, const struct file *file)
     response_header_text(response, "Cache-Control", "private, no-cache");
 }
 
+void file_content_type(const struct file *file, char target[FILE_CONTENT_TYPE_SIZE])
+{
+    snprintf(target, FILE_CONTENT_TYPE_SIZE, "%s%s%s", file->mime,
+             file->charset[0] ? "; charset=" : "", file->charset);
+}
+
 void file_headers_content(struct response *response, const struct file *file, bool is_inline)
 {
+    char type[FILE_CONTENT_TYPE_SIZE];
     struct buf disposition;
+    file_content_type(file, type);
     buf_init(&disposition, DISPOSITION_MAX);
     disposition_write(&disposition, is_inline, str_of(file->name));
-    response_header_text(response, "Content-Type", file->mime);
+    response_header_text(response, "Content-Type", type);
     response_header(response, "Content-Disposition", buf_str(&disposition));
     response_header_text(response, "X-Content-Type-Options", "nosniff");
     response_header_text(response, "Content-Security-Policy", "sandbox; default-src 'none'");

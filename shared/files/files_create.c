@@ -4,6 +4,7 @@
 
 #include "base/crash.h"
 #include "base/text.h"
+#include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/sniff.h"
 #include "files/upload_sink.h"
@@ -164,11 +165,20 @@ static void count_upload(const struct files *files, int64_t size)
 static void decide_type(void *context, const struct upload_result *upload)
 {
     struct creation *creation = context;
+    char type[FILE_CONTENT_TYPE_SIZE];
     const char *mime = creation->request->mime[0] ? creation->request->mime : MIME_UNKNOWN;
     if (mime_is_contradicted(mime, upload->head, upload->head_len))
         mime = MIME_UNKNOWN;
     snprintf(creation->file.mime, sizeof creation->file.mime, "%s", mime);
-    storage_put_set_type(creation->put, creation->file.mime);
+    if (mime_is_text(mime))
+        memcpy(creation->file.charset, creation->request->charset, sizeof creation->file.charset);
+    file_content_type(&creation->file, type);
+    storage_put_set_type(creation->put, type);
+}
+
+static bool wants_charset(const struct create_request *request)
+{
+    return mime_is_text(request->mime) && !request->charset[0];
 }
 
 static enum err_code receive(struct creation *creation, struct source *body, struct err *err)
@@ -184,12 +194,15 @@ static enum err_code receive(struct creation *creation, struct source *body, str
                                                 .step_pool = files->step_pool,
                                                 .max_size = files->config->max_file_size,
                                                 .size_hint = request->size_hint,
-                                                .with_md5 = request->asserted.has_md5};
+                                                .with_md5 = request->asserted.has_md5,
+                                                .with_utf8 = wants_charset(request)};
     enum err_code code = upload_sink_run(&options, body, &creation->upload, err);
     if (code == ERR_OK && crash_or_fail("step.upload"))
         code = err_set_internal(err, ERR_INTERNAL, 0, "receive", "a test has it fail");
     if (code == ERR_OK)
         code = asserted_digests_check(&request->asserted, upload->sha256, upload->md5, err);
+    if (upload->is_utf8 && mime_is_text(creation->file.mime))
+        snprintf(creation->file.charset, sizeof creation->file.charset, "utf-8");
     return code == ERR_OK ? describe_file(files, request, upload, &creation->file, err) : code;
 }
 

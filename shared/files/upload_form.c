@@ -98,6 +98,7 @@ static enum err_code begin_file(const struct multipart_part *part, struct create
     if (!part->disposition.has_filename)
         return err_set(err, ERR_BAD_NAME, "multipart", "The file part has no filename.");
     memcpy(request->mime, part->content_type, sizeof request->mime);
+    memcpy(request->charset, part->charset, sizeof request->charset);
     return file_name_from_path(buf_str(&part->disposition.filename), request->name, err);
 }
 

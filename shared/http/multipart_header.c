@@ -75,6 +75,7 @@ static enum err_code read_content_type(struct multipart_part *part, struct str v
 {
     if (!media_type_parse(value, part->content_type, sizeof part->content_type))
         part->content_type[0] = '\0';
+    media_charset_parse(value, part->charset);
     if (strcmp(part->content_type, "multipart/mixed") == 0)
         return malformed(err, "A part is multipart/mixed.");
     return ERR_OK;

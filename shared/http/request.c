@@ -166,6 +166,13 @@ enum err_code request_check_coding(const struct request *request, struct err *er
                    "The body has a Content-Encoding; send it without one.");
 }
 
+static void lower(char *text)
+{
+    for (; *text; text++)
+        if (*text >= 'A' && *text <= 'Z')
+            *text = (char)(*text - 'A' + 'a');
+}
+
 bool media_type_parse(struct str header, char *target, size_t size)
 {
     struct str rest = header;
@@ -174,8 +181,28 @@ bool media_type_parse(struct str header, char *target, size_t size)
     const struct str type = str_cut(&subtype, '/');
     if (!token_is(type) || !token_is(subtype) || !str_copy(target, size, media_type))
         return false;
-    for (char *at = target; *at; at++)
-        if (*at >= 'A' && *at <= 'Z')
-            *at = (char)(*at - 'A' + 'a');
+    lower(target);
     return true;
+}
+
+/* A name of RFC 2978 §2.3 that needs no quotes, and is none in quotes that mean nothing. */
+static bool is_charset(struct str text)
+{
+    return token_is(text) && str_find(text, '\'') == text.len;
+}
+
+void media_charset_parse(struct str header, char target[LIMIT_CHARSET_BYTES + 1])
+{
+    size_t type_len = str_find(header, ';');
+    struct str rest = {header.data + type_len, header.len - type_len};
+    struct parameter parameter;
+    target[0] = '\0';
+    while (parameter_next(&rest, &parameter) == PARAMETER_FOUND) {
+        if (!str_equal_nocase(parameter.name, STR("charset")))
+            continue;
+        if (is_charset(parameter.value) &&
+            str_copy(target, LIMIT_CHARSET_BYTES + 1, parameter.value))
+            lower(target);
+        return;
+    }
 }

@@ -76,5 +76,8 @@ void query_release(struct query *query);
 /* The media type of a Content-Type header without parameters, lower case, into target; false when
  * it is not type "/" subtype of RFC 9110 §8.3.1 or does not fit. */
 bool media_type_parse(struct str header, char *target, size_t size);
+/* Its `charset` parameter, lower case and without quotes; "" when there is none that could be the
+ * name of one. */
+void media_charset_parse(struct str header, char target[LIMIT_CHARSET_BYTES + 1]);
 
 #endif
