@@ -100,6 +100,15 @@ static enum err_code count_forbidden(const struct app_ctx *ctx, enum err_code co
     return code;
 }
 
+static enum err_code refuse_query(const struct app_ctx *ctx, struct err *err)
+{
+    static const char *const none[] = {NULL};
+    struct query query;
+    enum err_code code = query_parse(&query, ctx->request.query, none, err);
+    query_release(&query);
+    return code;
+}
+
 static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, struct err *err)
 {
     const struct endpoint *endpoint = find_endpoint(ctx->app, &ctx->request);
@@ -108,6 +117,8 @@ static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, stru
     if (endpoint->flags & ENDPOINT_OPEN)
         return endpoint->handle(ctx, err);
     enum err_code code = authenticate(ctx, err);
+    if (code == ERR_OK && !(endpoint->flags & ENDPOINT_QUERY))
+        code = refuse_query(ctx, err);
     if (code == ERR_OK && (endpoint->flags & ENDPOINT_IDEMPOTENT))
         code = take_idempotency_key(ctx, watch, err);
     if (code == ERR_OK)

@@ -72,8 +72,19 @@ static enum err_code check_names(const struct query *query, const char *const *a
     return ERR_OK;
 }
 
-enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
-                          struct err *err)
+/* Does the pair, still encoded, have one of these names? A name that cannot be decoded is none. */
+static bool is_known(struct str pair, const char *const *allowed)
+{
+    struct buf name;
+    buf_init(&name, LIMIT_QUERY_BYTES);
+    bool found = text_percent_decode(str_cut(&pair, '='), true, &name) &&
+                 is_allowed(buf_str(&name), allowed);
+    buf_release(&name);
+    return found;
+}
+
+static enum err_code parse(struct query *query, struct str raw, const char *const *allowed,
+                           bool skips_others, struct err *err)
 {
     enum err_code code = ERR_OK;
     query->count = 0;
@@ -83,7 +94,7 @@ enum err_code query_parse(struct query *query, struct str raw, const char *const
                        LIMIT_QUERY_BYTES);
     while (raw.len > 0 && code == ERR_OK) {
         const struct str pair = str_cut(&raw, '&');
-        if (pair.len > 0)
+        if (pair.len > 0 && (!skips_others || is_known(pair, allowed)))
             code = add_parameter(query, pair, err);
     }
     if (code == ERR_OK) {
@@ -93,6 +104,18 @@ enum err_code query_parse(struct query *query, struct str raw, const char *const
     if (code != ERR_OK)
         query->count = 0;
     return code;
+}
+
+enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
+                          struct err *err)
+{
+    return parse(query, raw, allowed, false, err);
+}
+
+enum err_code query_parse_known(struct query *query, struct str raw, const char *const *allowed,
+                                struct err *err)
+{
+    return parse(query, raw, allowed, true, err);
 }
 
 bool query_get(const struct query *query, const char *name, struct str *ret_value)

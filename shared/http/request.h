@@ -57,7 +57,7 @@ bool content_coding_is_identity(struct str value);
 enum err_code request_check_coding(const struct request *request, struct err *err) ERR_MUST_CHECK;
 
 /* Query parameters, decoded ("+" is a space). A parameter given twice, a malformed escape, a NUL or
- * invalid UTF-8 is ERR_BAD_PARAMETER; so is, in request_query_parse, a name not in `allowed`. */
+ * invalid UTF-8 is ERR_BAD_PARAMETER; so is, in query_parse, a name not in `allowed`. */
 struct query_parameter {
     struct str name; /* borrowed from the struct query */
     struct str value;
@@ -70,6 +70,9 @@ struct query {
 /* `allowed` ends in NULL. Caller frees with query_release, also on failure. */
 enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
                           struct err *err) ERR_MUST_CHECK;
+/* The same of an address that others have added parameters to: only `allowed` ones are looked at. */
+enum err_code query_parse_known(struct query *query, struct str raw, const char *const *allowed,
+                                struct err *err) ERR_MUST_CHECK;
 bool query_get(const struct query *query, const char *name, struct str *ret_value);
 void query_release(struct query *query);
 
