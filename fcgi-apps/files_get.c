@@ -7,6 +7,13 @@
 #include "files/sniff.h"
 #include "http/range_condition.h"
 
+static enum err_code refuse_inline(struct err *err)
+{
+    err_set(err, ERR_BAD_PARAMETER, "inline", "inline can only be 1.");
+    err_subject(err, "parameter", STR("inline"));
+    return ERR_BAD_PARAMETER;
+}
+
 static enum err_code read_inline(const struct request *request, const struct file *file,
                                  bool *ret_inline, struct err *err)
 {
@@ -16,7 +23,7 @@ static enum err_code read_inline(const struct request *request, const struct fil
     enum err_code code = query_parse_known(&query, request->query, names, err);
     bool given = code == ERR_OK && query_get(&query, "inline", &value);
     if (given && !str_equal(value, STR("1")))
-        code = err_set(err, ERR_BAD_PARAMETER, "inline", "inline can only be 1.");
+        code = refuse_inline(err);
     *ret_inline = given && mime_may_be_inline(file->mime);
     query_release(&query);
     return code;

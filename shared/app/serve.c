@@ -5,6 +5,7 @@
 #include "access/origin.h"
 #include "app/request_log.h"
 #include "base/address.h"
+#include "http/disposition.h"
 #include "http/problem.h"
 #include "observe/metrics.h"
 
@@ -100,6 +101,17 @@ static enum err_code count_forbidden(const struct app_ctx *ctx, enum err_code co
     return code;
 }
 
+/* lighttpd's patterns match no path that is not UTF-8, so an upload by such a name comes to the program
+ * of unknown paths. */
+static enum err_code refuse_stray(const struct app_ctx *ctx, struct err *err)
+{
+    enum err_code code = ERR_OK;
+    if (ctx->request.raw_name.len > 0)
+        code = file_name_decode(ctx->request.raw_name, NULL, 0, err);
+    return code != ERR_OK ? code
+                          : err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+}
+
 static enum err_code refuse_query(const struct app_ctx *ctx, struct err *err)
 {
     static const char *const none[] = {NULL};
@@ -113,7 +125,7 @@ static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, stru
 {
     const struct endpoint *endpoint = find_endpoint(ctx->app, &ctx->request);
     if (!endpoint)
-        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+        return refuse_stray(ctx, err);
     if (endpoint->flags & ENDPOINT_OPEN)
         return endpoint->handle(ctx, err);
     enum err_code code = authenticate(ctx, err);

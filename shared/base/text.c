@@ -35,6 +35,13 @@ bool text_parse_bytes(struct str text, int64_t *ret_value)
     return true;
 }
 
+void text_lower(char *text)
+{
+    for (; *text; text++)
+        if (*text >= 'A' && *text <= 'Z')
+            *text = (char)(*text - 'A' + 'a');
+}
+
 void text_hex(const unsigned char *bytes, size_t len, char *target)
 {
     static const char digits[] = "0123456789abcdef";

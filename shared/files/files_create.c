@@ -261,18 +261,46 @@ enum err_code files_create(const struct files *files, struct create_request *req
                                         : store(files, request, body, ret_answer, err);
 }
 
+/* Takes a member off a Dictionary (RFC 8941 §3.2), in whose strings commas separate nothing. */
+static struct str take_member(struct str *field)
+{
+    bool is_quoted = false;
+    size_t at = 0;
+    for (; at < field->len && (is_quoted || field->data[at] != ','); at++) {
+        if (field->data[at] == '"')
+            is_quoted = !is_quoted;
+        else if (is_quoted && field->data[at] == '\\' && at + 1 < field->len)
+            at++;
+    }
+    const struct str member = {field->data, at};
+    size_t used = at < field->len ? at + 1 : at;
+    *field = (struct str){field->data + used, field->len - used};
+    return str_trim(member);
+}
+
+/* A Byte Sequence of 32 bytes, with any parameters behind it. */
+static bool parse_sha256(struct str value, unsigned char sha256[32])
+{
+    if (value.len == 0 || value.data[0] != ':')
+        return false;
+    str_cut(&value, ':');
+    bool is_closed = str_find(value, ':') < value.len;
+    const struct str base64 = str_cut(&value, ':');
+    value = str_trim(value);
+    return is_closed && (value.len == 0 || value.data[0] == ';') &&
+           text_unbase64(base64, sha256, 32);
+}
+
 /* Finds `sha-256=:…:` in a Dictionary of RFC 9530; other algorithms are passed over. */
 static enum err_code parse_digest_field(struct str field, unsigned char sha256[32], bool *ret_found,
                                         struct err *err)
 {
     while (field.len > 0) {
-        struct str value = str_trim(str_cut(&field, ','));
+        struct str value = take_member(&field);
         struct str name = str_trim(str_cut(&value, '='));
-        value = str_trim(value);
         if (!str_equal_nocase(name, STR("sha-256")))
             continue;
-        if (value.len < 2 || value.data[0] != ':' || value.data[value.len - 1] != ':' ||
-            !text_unbase64((struct str){value.data + 1, value.len - 2}, sha256, 32))
+        if (!parse_sha256(str_trim(value), sha256))
             return err_set(err, ERR_BAD_REQUEST, "digest", "The sha-256 digest is malformed.");
         *ret_found = true;
     }

@@ -85,3 +85,20 @@ enum err_code file_name_from_path(struct str sent, char target[LIMIT_NAME_BYTES 
         code = err_set(err, ERR_BAD_NAME, "name", "The file name holds a NUL.");
     return code;
 }
+
+enum err_code file_name_decode(struct str raw_name, char *target, size_t size, struct err *err)
+{
+    struct buf name;
+    buf_init(&name, LIMIT_QUERY_BYTES);
+    enum err_code code = ERR_OK;
+    if (!text_percent_decode(raw_name, false, &name))
+        code = err_set(err, ERR_BAD_NAME, "name", "The name in the path is malformed.");
+    else
+        code = file_name_check(buf_str(&name), err);
+    if (code == ERR_OK && target && !str_copy(target, size, buf_str(&name)))
+        code = err_set(err, ERR_BAD_NAME, "name", "The name in the path is too long.");
+    if (code != ERR_OK)
+        err_subject(err, "parameter", STR("name"));
+    buf_release(&name);
+    return code;
+}

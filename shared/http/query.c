@@ -35,6 +35,8 @@ static enum err_code add_parameter(struct query *query, struct str pair, struct 
         code = decode(query, value, &parameter->value, err);
     if (code == ERR_OK)
         query->count++;
+    else if (text_is_utf8(name)) /* as it was sent */
+        err_subject(err, "parameter", name);
     return code;
 }
 
@@ -62,12 +64,17 @@ static enum err_code check_names(const struct query *query, const char *const *a
 {
     for (size_t i = 0; i < query->count; i++) {
         const struct str name = query->parameters[i].name;
-        if (!is_allowed(name, allowed))
-            return refuse(err, "The query has a parameter that is not known here.");
+        bool is_twice = false;
         for (size_t j = 0; j < i; j++)
-            if (str_equal(query->parameters[j].name, name))
-                return err_set(err, ERR_BAD_PARAMETER, "query",
-                               "The parameter %.*s is given twice.", (int)name.len, name.data);
+            is_twice = is_twice || str_equal(query->parameters[j].name, name);
+        if (is_twice)
+            refuse(err, "The parameter is given twice.");
+        else if (!is_allowed(name, allowed))
+            refuse(err, "The query has a parameter that is not known here.");
+        else
+            continue;
+        err_subject(err, "parameter", name);
+        return ERR_BAD_PARAMETER;
     }
     return ERR_OK;
 }

@@ -166,13 +166,6 @@ enum err_code request_check_coding(const struct request *request, struct err *er
                    "The body has a Content-Encoding; send it without one.");
 }
 
-static void lower(char *text)
-{
-    for (; *text; text++)
-        if (*text >= 'A' && *text <= 'Z')
-            *text = (char)(*text - 'A' + 'a');
-}
-
 bool media_type_parse(struct str header, char *target, size_t size)
 {
     struct str rest = header;
@@ -181,7 +174,7 @@ bool media_type_parse(struct str header, char *target, size_t size)
     const struct str type = str_cut(&subtype, '/');
     if (!token_is(type) || !token_is(subtype) || !str_copy(target, size, media_type))
         return false;
-    lower(target);
+    text_lower(target);
     return true;
 }
 
@@ -202,7 +195,7 @@ void media_charset_parse(struct str header, char target[LIMIT_CHARSET_BYTES + 1]
             continue;
         if (is_charset(parameter.value) &&
             str_copy(target, LIMIT_CHARSET_BYTES + 1, parameter.value))
-            lower(target);
+            text_lower(target);
         return;
     }
 }
