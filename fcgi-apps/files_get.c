@@ -7,16 +7,23 @@
 #include "files/sniff.h"
 #include "http/range_condition.h"
 
+static enum err_code refuse_inline(struct err *err)
+{
+    err_set(err, ERR_BAD_PARAMETER, "inline", "inline can only be 1.");
+    err_subject(err, "parameter", STR("inline"));
+    return ERR_BAD_PARAMETER;
+}
+
 static enum err_code read_inline(const struct request *request, const struct file *file,
                                  bool *ret_inline, struct err *err)
 {
     static const char *const names[] = {"inline", NULL};
     struct query query;
     struct str value;
-    enum err_code code = query_parse(&query, request->query, names, err);
+    enum err_code code = query_parse_known(&query, request->query, names, err);
     bool given = code == ERR_OK && query_get(&query, "inline", &value);
     if (given && !str_equal(value, STR("1")))
-        code = err_set(err, ERR_BAD_PARAMETER, "inline", "inline can only be 1.");
+        code = refuse_inline(err);
     *ret_inline = given && mime_may_be_inline(file->mime);
     query_release(&query);
     return code;
@@ -25,26 +32,27 @@ static enum err_code read_inline(const struct request *request, const struct fil
 static enum err_code answer_file(struct app_ctx *ctx, bool may_inline, struct err *err)
 {
     struct file file;
+    bool is_inline = false;
+    int64_t now_ms = clock_wall_ms(ctx->files->clock);
     enum err_code code = files_open(ctx->files, &ctx->principal, ctx->request.id, &file, err);
+    if (code == ERR_OK && may_inline)
+        code = read_inline(&ctx->request, &file, &is_inline, err);
     if (code != ERR_OK)
         return code;
     const struct validators validators = {.etag = str_of(file.sha256),
-                                          .modified_seconds = file.created_ms / 1000};
+                                          .modified_seconds = file_modified_seconds(&file, now_ms)};
     switch (condition_evaluate(&ctx->request, &validators)) {
     case CONDITION_FAILED:
         return err_set(err, ERR_PRECONDITION_FAILED, "condition",
                        "The file is not the one the request names.");
     case CONDITION_NOT_MODIFIED:
         ctx->response.status = 304;
-        file_headers_validators(&ctx->response, &file);
+        file_headers_validators(&ctx->response, &file, now_ms, is_inline);
         return ERR_OK;
     case CONDITION_PASS:
         break;
     }
-    bool is_inline = false;
-    if (may_inline)
-        code = read_inline(&ctx->request, &file, &is_inline, err);
-    return code == ERR_OK ? app_answer_file(ctx, &file, is_inline, &validators, err) : code;
+    return app_answer_file(ctx, &file, is_inline, &validators, err);
 }
 
 static enum err_code get_file(struct app_ctx *ctx, struct err *err)
@@ -84,8 +92,8 @@ static enum err_code get_meta(struct app_ctx *ctx, struct err *err)
 }
 
 static const struct endpoint endpoints[] = {
-    {ROUTE_FILE, METHOD_BIT(METHOD_GET), 0, get_file},
-    {ROUTE_FILE_DOWNLOAD, METHOD_BIT(METHOD_GET), 0, get_download},
+    {ROUTE_FILE, METHOD_BIT(METHOD_GET), ENDPOINT_QUERY, get_file},
+    {ROUTE_FILE_DOWNLOAD, METHOD_BIT(METHOD_GET), ENDPOINT_QUERY, get_download},
     {ROUTE_FILE_META, METHOD_BIT(METHOD_GET), 0, get_meta},
 };
 

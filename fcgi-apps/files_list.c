@@ -12,7 +12,7 @@ static enum err_code get_list(struct app_ctx *ctx, struct err *err)
 }
 
 static const struct endpoint endpoints[] = {
-    {ROUTE_FILES, METHOD_BIT(METHOD_GET), 0, get_list},
+    {ROUTE_FILES, METHOD_BIT(METHOD_GET), ENDPOINT_QUERY, get_list},
 };
 
 static const struct app files_list_app = {

@@ -4,16 +4,29 @@
 #include "files/files_create.h"
 #include "files/upload_form.h"
 
-/* The gateway says CONTENT_LENGTH=0 also when the client sent none: look at what was sent. */
+/* The gateway says CONTENT_LENGTH=0 also when the client sent none, and measures a chunked body that
+ * arrived at once: look at what was sent, and at what a gateway before this one says. */
 static enum err_code check_length(const struct app_ctx *ctx, struct err *err)
 {
     struct str unused;
-    if (ctx->request.route == ROUTE_PIPE_NAME || ctx->request.content_length > 0 ||
-        request_header(&ctx->request, "CONTENT_LENGTH", &unused))
+    if (ctx->request.route == ROUTE_PIPE_NAME ||
+        (request_header(&ctx->request, "CONTENT_LENGTH", &unused) &&
+         !request_header(&ctx->request, "X_LENGTH_UNKNOWN", &unused)))
         return ERR_OK;
     return err_set(err, ERR_LENGTH_REQUIRED, "upload",
                    "The upload has no Content-Length; send bodies of unknown length to "
                    "PUT /api/files/pipe/{name}.");
+}
+
+/* RFC 9110 §14.5 and §8.4: part of a file must not become the file, and neither must an encoded form
+ * of it, whose coding no download would name. */
+static enum err_code check_whole(const struct app_ctx *ctx, struct err *err)
+{
+    struct str range;
+    if (request_header(&ctx->request, "CONTENT_RANGE", &range))
+        return err_set(err, ERR_BAD_REQUEST, "upload",
+                       "The upload has a Content-Range: a file must be sent whole.");
+    return request_check_coding(&ctx->request, err);
 }
 
 static enum err_code begin_create(struct app_ctx *ctx, const char *method,
@@ -26,6 +39,8 @@ static enum err_code begin_create(struct app_ctx *ctx, const char *method,
     create->idempotency = &ctx->idempotency;
     create->size_hint = request->content_length;
     enum err_code code = principal_require(&ctx->principal, SCOPE_WRITE, err);
+    if (code == ERR_OK)
+        code = check_whole(ctx, err);
     return code == ERR_OK ? check_length(ctx, err) : code;
 }
 
@@ -93,22 +108,6 @@ static enum err_code post_form(struct app_ctx *ctx, struct err *err)
     return code;
 }
 
-static enum err_code read_name(const struct request *request, struct create_request *create,
-                               struct err *err)
-{
-    struct buf name;
-    buf_init(&name, LIMIT_QUERY_BYTES);
-    enum err_code code = ERR_OK;
-    if (!text_percent_decode(request->raw_name, false, &name))
-        code = err_set(err, ERR_BAD_NAME, "name", "The name in the path is malformed.");
-    else
-        code = file_name_check(buf_str(&name), err);
-    if (code == ERR_OK && !str_copy(create->name, sizeof create->name, buf_str(&name)))
-        code = err_set(err, ERR_BAD_NAME, "name", "The name in the path is too long.");
-    buf_release(&name);
-    return code;
-}
-
 static enum err_code put_body(struct app_ctx *ctx, struct err *err)
 {
     struct create_request request;
@@ -116,11 +115,14 @@ static enum err_code put_body(struct app_ctx *ctx, struct err *err)
     request.body_is_file = true;
     enum err_code code = begin_create(ctx, "PUT", &request, err);
     if (code == ERR_OK)
-        code = read_name(&ctx->request, &request, err);
+        code = file_name_decode(ctx->request.raw_name, request.name, sizeof request.name, err);
+    if (code == ERR_OK)
+        code = upload_query_read(&request, ctx->request.query, err);
     if (code == ERR_OK)
         code = read_digests(&ctx->request, &request.asserted, NULL, err);
     if (!media_type_parse(ctx->request.content_type, request.mime, sizeof request.mime))
         request.mime[0] = '\0';
+    media_charset_parse(ctx->request.content_type, request.charset);
     if (code == ERR_OK)
         code = create(ctx, &request, ctx->body, err);
     create_request_release(&request);
@@ -129,8 +131,8 @@ static enum err_code put_body(struct app_ctx *ctx, struct err *err)
 
 static const struct endpoint endpoints[] = {
     {ROUTE_UPLOAD, METHOD_BIT(METHOD_POST), ENDPOINT_IDEMPOTENT, post_form},
-    {ROUTE_UPLOAD_NAME, METHOD_BIT(METHOD_PUT), ENDPOINT_IDEMPOTENT, put_body},
-    {ROUTE_PIPE_NAME, METHOD_BIT(METHOD_PUT), ENDPOINT_IDEMPOTENT, put_body},
+    {ROUTE_UPLOAD_NAME, METHOD_BIT(METHOD_PUT), ENDPOINT_IDEMPOTENT | ENDPOINT_QUERY, put_body},
+    {ROUTE_PIPE_NAME, METHOD_BIT(METHOD_PUT), ENDPOINT_IDEMPOTENT | ENDPOINT_QUERY, put_body},
 };
 
 static const struct app files_upload_app = {

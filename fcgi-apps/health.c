@@ -4,6 +4,8 @@
 #include "app/app.h"
 #include "base/crash.h"
 #include "files/files_open.h"
+#include "files/upload_sink.h"
+#include "http/disposition.h"
 #include "http/jsonio.h"
 #include "http/problem.h"
 #include "http/route_match.h"
@@ -84,21 +86,74 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
-/* Of a file lighttpd says 403 or 404 only where files_get had found what it was to send. */
-static enum err_code judge_unsent(const struct app_ctx *ctx, struct err *err)
+/* lighttpd refuses some names before a program sees them: control characters, and bytes that are in no
+ * UTF-8. */
+static enum err_code judge_name(const struct route_found *asked, struct err *err)
 {
-    char room[ROUTE_RAW_MAX];
-    const struct route_found asked = route_match_raw(ctx->request.path, room);
-    if (asked.route == ROUTE_FILE || asked.route == ROUTE_FILE_DOWNLOAD)
-        return files_judge_unsent(ctx->files, asked.id, err);
+    bool is_upload = asked->route == ROUTE_UPLOAD_NAME || asked->route == ROUTE_PIPE_NAME;
+    return is_upload ? file_name_decode(asked->raw_name, NULL, 0, err) : ERR_OK;
+}
+
+static enum err_code judge_malformed(const struct route_found *asked, struct err *err)
+{
+    enum err_code code = judge_name(asked, err);
+    return code == ERR_OK ? problem_of_status(400, err) : code;
+}
+
+static enum err_code json_too_large(struct err *err)
+{
+    err_set(err, ERR_FILE_TOO_LARGE, "gateway", "The body is larger than %d bytes.",
+            LIMIT_JSON_BODY_BYTES);
+    err_detail(err, "limit", LIMIT_JSON_BODY_BYTES);
+    return ERR_FILE_TOO_LARGE;
+}
+
+/* lighttpd looks at a body's length before it looks for a program. */
+static enum err_code judge_too_large(struct app_ctx *ctx, const struct route_found *asked,
+                                     struct err *err)
+{
+    enum route route = asked->route;
+    enum err_code code = judge_name(asked, err);
+    const unsigned with_body =
+        METHOD_BIT(METHOD_POST) | METHOD_BIT(METHOD_PUT) | METHOD_BIT(METHOD_PATCH);
+    if (code != ERR_OK)
+        return code;
+    if (route == ROUTE_UNKNOWN)
+        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+    if (!(route_info(route)->methods & with_body)) {
+        ctx->request.route = route; /* whose methods Allow names */
+        return err_set(err, ERR_METHOD_NOT_ALLOWED, "route", "This method is not allowed here.");
+    }
+    if (route == ROUTE_UPLOAD || route == ROUTE_UPLOAD_NAME || route == ROUTE_PIPE_NAME)
+        return upload_too_large(ctx->files->config->max_file_size, err);
+    return json_too_large(err);
+}
+
+/* Of a file lighttpd says 403 or 404 only where files_get had found what it was to send. */
+static enum err_code judge_unsent(const struct app_ctx *ctx, const struct route_found *asked,
+                                  struct err *err)
+{
+    if (asked->route == ROUTE_FILE || asked->route == ROUTE_FILE_DOWNLOAD)
+        return files_judge_unsent(ctx->files, asked->id, err);
     return problem_of_status(ctx->request.redirect_status, err);
 }
 
 /* What the gateway could not do is logged and reported as this program's own errors are. */
 static enum err_code get_error(struct app_ctx *ctx, struct err *err)
 {
-    int status = ctx->request.redirect_status;
-    return status == 403 || status == 404 ? judge_unsent(ctx, err) : problem_of_status(status, err);
+    char room[ROUTE_RAW_MAX];
+    const struct route_found asked = route_match_raw(ctx->request.path, room);
+    switch (ctx->request.redirect_status) {
+    case 400:
+        return judge_malformed(&asked, err);
+    case 403:
+    case 404:
+        return judge_unsent(ctx, &asked, err);
+    case 413:
+        return judge_too_large(ctx, &asked, err);
+    default:
+        return problem_of_status(ctx->request.redirect_status, err);
+    }
 }
 
 #define GET METHOD_BIT(METHOD_GET)

@@ -49,6 +49,10 @@ enum err_code principal_authenticate(const struct authority *authority,
         !str_equal_nocase((struct str){authorization->data, scheme.len}, scheme))
         return refuse_token(err);
     struct str text = {authorization->data + scheme.len, authorization->len - scheme.len};
+    while (text.len > 0 && text.data[0] == ' ') { /* 1*SP of RFC 9110 §11.4 */
+        text.data++;
+        text.len--;
+    }
     return find_token(authority, text, ret_principal, err);
 }
 

@@ -52,6 +52,7 @@ typedef enum err_code app_handler(struct app_ctx *ctx, struct err *err);
 enum endpoint_flags {
     ENDPOINT_OPEN = 1,       /* no credentials are read: health, metrics, gateway errors */
     ENDPOINT_IDEMPOTENT = 2, /* honours Idempotency-Key; needs credentials */
+    ENDPOINT_QUERY = 4,      /* reads the query by itself; elsewhere any parameter is refused */
 };
 
 struct endpoint {

@@ -39,9 +39,12 @@ static enum err_code redirect(struct app_ctx *ctx, const struct file *file, stru
     return code;
 }
 
-/* The gateway slices the file for a single range. */
-static enum err_code hand_over(struct app_ctx *ctx, const struct file *file, struct err *err)
+/* The gateway slices the file for a single range that it can read, or is told what to send. */
+static enum err_code hand_over(struct app_ctx *ctx, const struct file *file,
+                               const struct range *range, struct err *err)
 {
+    ctx->response.sendfile_part = range->kind == RANGE_ONE && range->is_saturated;
+    ctx->response.sendfile_first = range->first;
     return files_locate(ctx->files, file, &ctx->response.sendfile_path, err);
 }
 
@@ -84,8 +87,8 @@ static void write_headers(struct app_ctx *ctx, const struct file *file, bool is_
     struct str unused;
     /* What must be sent whole: the gateway is told not to slice it. */
     bool whole = range->kind != RANGE_ONE && request_header(&ctx->request, "RANGE", &unused);
-    file_headers_validators(response, file);
-    file_headers_content(response, file, is_inline);
+    file_headers_validators(response, file, clock_wall_ms(ctx->files->clock), is_inline);
+    file_headers_content(response, file);
     response_header_text(response, "Accept-Ranges", whole ? "none" : "bytes");
     response->content_length =
         range->kind == RANGE_ONE ? range->last - range->first + 1 : file->size;
@@ -106,7 +109,9 @@ enum err_code app_answer_file(struct app_ctx *ctx, const struct file *file, bool
         code = stream(ctx, file, &range, err);
         break;
     case DOWNLOAD_BY_GATEWAY:
-        code = hand_over(ctx, file, err);
+        code = hand_over(ctx, file, &range, err);
+        if (code == ERR_OK && ctx->response.sendfile_part)
+            write_content_range(&ctx->response, &range, file->size);
         break;
     case DOWNLOAD_BY_STREAM:
         code = stream(ctx, file, &range, err);

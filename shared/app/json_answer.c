@@ -1,5 +1,12 @@
 #include "app/app.h"
 
+static enum err_code refuse_length(struct err *err)
+{
+    err_set(err, ERR_BAD_JSON, "body", "The body is larger than %d bytes.", LIMIT_JSON_BODY_BYTES);
+    err_detail(err, "limit", LIMIT_JSON_BODY_BYTES);
+    return ERR_BAD_JSON;
+}
+
 static enum err_code read_body(struct app_ctx *ctx, struct buf *json, struct err *err)
 {
     struct str piece;
@@ -9,8 +16,7 @@ static enum err_code read_body(struct app_ctx *ctx, struct buf *json, struct err
             return code;
         buf_append_str(json, piece);
         if (json->failed)
-            return err_set(err, ERR_BAD_JSON, "body", "The body is larger than %d bytes.",
-                           LIMIT_JSON_BODY_BYTES);
+            return refuse_length(err);
     }
 }
 
@@ -24,10 +30,12 @@ enum err_code app_read_json(struct app_ctx *ctx, const char *other_type, struct 
     if (!known)
         return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "body", "The body must be %s%s%s.",
                        "application/json", other_type ? " or " : "", other_type ? other_type : "");
+    enum err_code code = request_check_coding(&ctx->request, err);
+    if (code != ERR_OK)
+        return code;
     if (ctx->request.content_length > LIMIT_JSON_BODY_BYTES)
-        return err_set(err, ERR_BAD_JSON, "body", "The body is larger than %d bytes.",
-                       LIMIT_JSON_BODY_BYTES);
-    enum err_code code = read_body(ctx, json, err);
+        return refuse_length(err);
+    code = read_body(ctx, json, err);
     if (code == ERR_OK && json->len == 0)
         return err_set(err, ERR_BAD_JSON, "body", "The body is empty.");
     return code;

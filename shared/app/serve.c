@@ -6,6 +6,7 @@
 #include "access/origin.h"
 #include "app/request_log.h"
 #include "base/address.h"
+#include "http/disposition.h"
 #include "http/problem.h"
 #include "observe/metrics.h"
 
@@ -102,14 +103,36 @@ static enum err_code count_forbidden(const struct app_ctx *ctx, enum err_code co
     return code;
 }
 
+/* lighttpd's patterns match no path that is not UTF-8, so an upload by such a name comes to the program
+ * of unknown paths. */
+static enum err_code refuse_stray(const struct app_ctx *ctx, struct err *err)
+{
+    enum err_code code = ERR_OK;
+    if (ctx->request.raw_name.len > 0)
+        code = file_name_decode(ctx->request.raw_name, NULL, 0, err);
+    return code != ERR_OK ? code
+                          : err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+}
+
+static enum err_code refuse_query(const struct app_ctx *ctx, struct err *err)
+{
+    static const char *const none[] = {NULL};
+    struct query query;
+    enum err_code code = query_parse(&query, ctx->request.query, none, err);
+    query_release(&query);
+    return code;
+}
+
 static enum err_code run_endpoint(struct app_ctx *ctx, struct watch *watch, struct err *err)
 {
     const struct endpoint *endpoint = find_endpoint(ctx->app, &ctx->request);
     if (!endpoint)
-        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+        return refuse_stray(ctx, err);
     if (endpoint->flags & ENDPOINT_OPEN)
         return endpoint->handle(ctx, err);
     enum err_code code = authenticate(ctx, err);
+    if (code == ERR_OK && !(endpoint->flags & ENDPOINT_QUERY))
+        code = refuse_query(ctx, err);
     if (code == ERR_OK && (endpoint->flags & ENDPOINT_IDEMPOTENT))
         code = take_idempotency_key(ctx, watch, err);
     if (code == ERR_OK)
@@ -142,6 +165,13 @@ static void write_unsatisfied_range(struct app_ctx *ctx)
     response_header_text(&ctx->response, "Content-Range", value);
 }
 
+/* RFC 9110 §12.5.3 and §15.5.16: which codings a request may have. */
+static void write_accepted_codings(struct app_ctx *ctx)
+{
+    if (!content_coding_is_identity(request_header_or_empty(&ctx->request, "CONTENT_ENCODING")))
+        response_header_text(&ctx->response, "Accept-Encoding", "identity");
+}
+
 static void answer_problem(struct app_ctx *ctx)
 {
     const struct problem_context context = {.trace_id = ctx->trace.trace_id,
@@ -154,6 +184,8 @@ static void answer_problem(struct app_ctx *ctx)
         write_allow(ctx);
     if (ctx->err.code == ERR_RANGE_NOT_SATISFIABLE)
         write_unsatisfied_range(ctx);
+    if (ctx->err.code == ERR_UNSUPPORTED_MEDIA_TYPE)
+        write_accepted_codings(ctx);
 }
 
 static void write_common_headers(struct app_ctx *ctx)

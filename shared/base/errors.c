@@ -142,6 +142,23 @@ void err_detail(struct err *err, const char *name, int64_t value)
     err->detail_value = value;
 }
 
+void err_subject(struct err *err, const char *kind, struct str name)
+{
+    if (err->subject_kind || err->internal)
+        return;
+    err->subject_kind = kind;
+    if ((size_t)snprintf(err->subject, sizeof err->subject, "%.*s", (int)name.len, name.data) >=
+        sizeof err->subject)
+        drop_cut_character(err->subject);
+    if (strstr(err->message, err->subject))
+        return;
+    char message[ERR_MESSAGE_MAX];
+    memcpy(message, err->message, sizeof message);
+    if ((size_t)snprintf(err->message, sizeof err->message, "%s: %s", err->subject, message) >=
+        sizeof err->message)
+        drop_cut_character(err->message);
+}
+
 static const char *general_message(enum err_code code)
 {
     switch (err_info(code)->status) {

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
+
 enum err_code {
     ERR_OK = 0,
     /* 400 */
@@ -74,6 +76,7 @@ struct err_info {
 };
 
 #define ERR_MESSAGE_MAX 240
+#define ERR_SUBJECT_MAX 64
 
 struct err {
     enum err_code code;
@@ -82,6 +85,8 @@ struct err {
     const char *operation;   /* static text: what was tried, e.g. "fsync" */
     const char *detail_name; /* static text or NULL: member of the problem's "details" */
     int64_t detail_value;
+    const char *subject_kind;      /* static text or NULL: "part", "parameter" or "field" */
+    char subject[ERR_SUBJECT_MAX]; /* its name, as the client sent it; member of "details" too */
     bool internal;                 /* message is for the log only; the client gets a general text */
     bool outcome_unknown;          /* the change that failed may have been made nevertheless */
     unsigned stack;                /* what err_watch's function gave for it, else 0 */
@@ -117,6 +122,11 @@ err_watcher *err_watching(void);
 
 /* Adds the one member of "details", e.g. ("limit", 52428800). `name` is static text. */
 void err_detail(struct err *err, const char *name, int64_t value);
+
+/* Says which part of a form, parameter of a query or field of a JSON text is at fault, unless that was
+ * said, and puts the name before the message where the message lacks it. `kind` is static text; a long
+ * name is cut. */
+void err_subject(struct err *err, const char *kind, struct str name);
 
 /* The text the client may read: the message, or a general sentence when it is internal. */
 const char *err_public_message(const struct err *err);

@@ -5,6 +5,7 @@
 #define LIMIT_NAME_BYTES 255      /* originalName */
 #define LIMIT_OWNER_BYTES 128     /* owner */
 #define LIMIT_MIME_BYTES 255      /* mimeType */
+#define LIMIT_CHARSET_BYTES 40    /* of a text type; IANA names are no longer */
 #define LIMIT_METADATA_BYTES 4096 /* metadata as compact JSON */
 #define LIMIT_KEY_BYTES 128       /* storage key */
 #define LIMIT_TAG_BYTES 79        /* a store's tag of an object's content */

@@ -35,6 +35,13 @@ bool text_parse_bytes(struct str text, int64_t *ret_value)
     return true;
 }
 
+void text_lower(char *text)
+{
+    for (; *text; text++)
+        if (*text >= 'A' && *text <= 'Z')
+            *text = (char)(*text - 'A' + 'a');
+}
+
 void text_hex(const unsigned char *bytes, size_t len, char *target)
 {
     static const char digits[] = "0123456789abcdef";
@@ -162,4 +169,65 @@ bool text_is_utf8(struct str text)
         if (!text_utf8_next(text, &at, &code_point))
             return false;
     return true;
+}
+
+/* Bytes of ASCII without NUL that `data` begins with, looked at eight at a time. */
+static size_t count_ascii(const unsigned char *data, size_t len)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t highs = ones * 0x80;
+    uint64_t word;
+    size_t at = 0;
+    while (len - at >= sizeof word) {
+        memcpy(&word, data + at, sizeof word);
+        if ((word | (word - ones)) & highs) /* not ASCII, or a NUL (or 0x01 above one) */
+            break;
+        at += sizeof word;
+    }
+    while (at < len && data[at] != '\0' && data[at] < 0x80)
+        at++;
+    return at;
+}
+
+/* Adds to the character that was cut; the number of bytes used. */
+static size_t finish_begun(struct text_utf8 *utf8, const unsigned char *data, size_t len)
+{
+    const struct utf8_form *form = utf8_form(utf8->begun[0]);
+    size_t used = 0;
+    if (!form) {
+        utf8->failed = true;
+        return 0;
+    }
+    while (used < len && utf8->begun_len < form->len)
+        utf8->begun[utf8->begun_len++] = data[used++];
+    if (utf8->begun_len == form->len) {
+        utf8->failed = !text_is_utf8((struct str){(const char *)utf8->begun, form->len});
+        utf8->begun_len = 0;
+    }
+    return used;
+}
+
+void text_utf8_add(struct text_utf8 *utf8, const void *data, size_t len)
+{
+    const struct str text = {data, len};
+    size_t at = 0;
+    if (utf8->begun_len > 0 && !utf8->failed)
+        at = finish_begun(utf8, data, len);
+    while (at < len && !utf8->failed) {
+        uint32_t unused;
+        at += count_ascii((const unsigned char *)data + at, len - at);
+        if (at == len || (text.data[at] != '\0' && text_utf8_next(text, &at, &unused)))
+            continue;
+        utf8->failed = text.data[at] == '\0' || len - at >= sizeof utf8->begun;
+        if (!utf8->failed) { /* perhaps a character that is cut here */
+            utf8->begun[0] = (unsigned char)text.data[at++];
+            utf8->begun_len = 1;
+            at += finish_begun(utf8, (const unsigned char *)data + at, len - at);
+        }
+    }
+}
+
+bool text_utf8_holds(const struct text_utf8 *utf8)
+{
+    return !utf8->failed && utf8->begun_len == 0;
 }

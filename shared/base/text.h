@@ -15,6 +15,9 @@ bool text_parse_int(struct str text, int64_t min, int64_t max, int64_t *ret_valu
 /* A size in bytes: digits with an optional K, M, G (powers of 1024). */
 bool text_parse_bytes(struct str text, int64_t *ret_value);
 
+/* ASCII letters to lower case, in place. */
+void text_lower(char *text);
+
 /* Lower-case hexadecimal of `len` bytes into target[2 * len + 1]. */
 void text_hex(const unsigned char *bytes, size_t len, char *target);
 /* Exactly 2 * len digits of either case. */
@@ -40,9 +43,19 @@ bool text_is_utf8(struct str text);
 /* Reads one code point at *at and moves *at on; false when it is not well-formed. */
 bool text_utf8_next(struct str text, size_t *at, uint32_t *ret_code_point);
 
+/* Are bytes that arrive piece by piece UTF-8 text: well-formed, without NUL? Starts zeroed. */
+struct text_utf8 {
+    unsigned char begun[4]; /* a character that a piece has cut */
+    size_t begun_len;
+    bool failed;
+};
+void text_utf8_add(struct text_utf8 *utf8, const void *data, size_t len);
+bool text_utf8_holds(const struct text_utf8 *utf8); /* at the end */
+
 /* RFC 3339 UTC with milliseconds, "2026-11-21T10:00:00.123Z", from ms since 1970. Times before
  * 1970 or after 9999 are written as the first or last one there is. */
 #define TEXT_TIME_SIZE 32
+#define TEXT_TIME_MAX_MS INT64_C(253402300799999) /* the last one */
 void text_time(int64_t unix_ms, char target[TEXT_TIME_SIZE]);
 /* RFC 3339 with any offset, 0–9 digits of fraction (cut to ms); years 1970–9999. */
 bool text_parse_time(struct str text, int64_t *ret_unix_ms);

@@ -26,26 +26,46 @@ static void write_etag(struct response *response, const char *tag)
     response_header_text(response, "ETag", etag);
 }
 
-void file_headers_validators(struct response *response, const struct file *file)
+int64_t file_modified_seconds(const struct file *file, int64_t now_ms)
 {
-    char date[TEXT_HTTP_DATE_SIZE];
-    text_http_date(file->created_ms / 1000, date); /* the bytes never change after that */
-    write_etag(response, file->sha256);
-    response_header_text(response, "Last-Modified", date);
-    response_header_text(response, "Cache-Control", "private, no-cache");
+    return (file->created_ms < now_ms ? file->created_ms : now_ms) / 1000;
 }
 
-void file_headers_content(struct response *response, const struct file *file, bool is_inline)
+static void write_date(struct response *response, const char *name, int64_t seconds)
+{
+    char date[TEXT_HTTP_DATE_SIZE];
+    text_http_date(seconds, date);
+    response_header_text(response, name, date);
+}
+
+void file_headers_validators(struct response *response, const struct file *file, int64_t now_ms,
+                             bool is_inline)
 {
     struct buf disposition;
     buf_init(&disposition, DISPOSITION_MAX);
     disposition_write(&disposition, is_inline, str_of(file->name));
-    response_header_text(response, "Content-Type", file->mime);
+    write_etag(response, file->sha256);
+    write_date(response, "Last-Modified", file_modified_seconds(file, now_ms));
+    write_date(response, "Date", now_ms / 1000);
+    response_header_text(response, "Cache-Control", "private, no-cache");
     response_header(response, "Content-Disposition", buf_str(&disposition));
+    buf_release(&disposition);
+}
+
+void file_content_type(const struct file *file, char target[FILE_CONTENT_TYPE_SIZE])
+{
+    snprintf(target, FILE_CONTENT_TYPE_SIZE, "%s%s%s", file->mime,
+             file->charset[0] ? "; charset=" : "", file->charset);
+}
+
+void file_headers_content(struct response *response, const struct file *file)
+{
+    char type[FILE_CONTENT_TYPE_SIZE];
+    file_content_type(file, type);
+    response_header_text(response, "Content-Type", type);
     response_header_text(response, "X-Content-Type-Options", "nosniff");
     response_header_text(response, "Content-Security-Policy", "sandbox; default-src 'none'");
     write_digest(response, file);
-    buf_release(&disposition);
 }
 
 void file_headers_version(struct response *response, const struct file *file)

@@ -4,6 +4,7 @@
 
 #include "base/crash.h"
 #include "base/text.h"
+#include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/sniff.h"
 #include "files/upload_sink.h"
@@ -162,11 +163,20 @@ static void count_upload(const struct files *files, int64_t size)
 static void decide_type(void *context, const struct upload_result *upload)
 {
     struct creation *creation = context;
+    char type[FILE_CONTENT_TYPE_SIZE];
     const char *mime = creation->request->mime[0] ? creation->request->mime : MIME_UNKNOWN;
     if (mime_is_contradicted(mime, upload->head, upload->head_len))
         mime = MIME_UNKNOWN;
     snprintf(creation->file.mime, sizeof creation->file.mime, "%s", mime);
-    storage_put_set_type(creation->put, creation->file.mime);
+    if (mime_is_text(mime))
+        memcpy(creation->file.charset, creation->request->charset, sizeof creation->file.charset);
+    file_content_type(&creation->file, type);
+    storage_put_set_type(creation->put, type);
+}
+
+static bool wants_charset(const struct create_request *request)
+{
+    return mime_is_text(request->mime) && !request->charset[0];
 }
 
 static enum err_code receive(struct creation *creation, struct source *body, struct err *err)
@@ -182,12 +192,15 @@ static enum err_code receive(struct creation *creation, struct source *body, str
                                                 .step_pool = files->step_pool,
                                                 .max_size = files->config->max_file_size,
                                                 .size_hint = request->size_hint,
-                                                .with_md5 = request->asserted.has_md5};
+                                                .with_md5 = request->asserted.has_md5,
+                                                .with_utf8 = wants_charset(request)};
     enum err_code code = upload_sink_run(&options, body, &creation->upload, err);
     if (code == ERR_OK && crash_or_fail("step.upload"))
         code = err_set_internal(err, ERR_INTERNAL, 0, "receive", "a test has it fail");
     if (code == ERR_OK)
         code = asserted_digests_check(&request->asserted, upload->sha256, upload->md5, err);
+    if (upload->is_utf8 && mime_is_text(creation->file.mime))
+        snprintf(creation->file.charset, sizeof creation->file.charset, "utf-8");
     return code == ERR_OK ? describe_file(files, request, upload, &creation->file, err) : code;
 }
 
@@ -246,18 +259,46 @@ enum err_code files_create(const struct files *files, struct create_request *req
                                         : store(files, request, body, ret_answer, err);
 }
 
+/* Takes a member off a Dictionary (RFC 8941 §3.2), in whose strings commas separate nothing. */
+static struct str take_member(struct str *field)
+{
+    bool is_quoted = false;
+    size_t at = 0;
+    for (; at < field->len && (is_quoted || field->data[at] != ','); at++) {
+        if (field->data[at] == '"')
+            is_quoted = !is_quoted;
+        else if (is_quoted && field->data[at] == '\\' && at + 1 < field->len)
+            at++;
+    }
+    const struct str member = {field->data, at};
+    size_t used = at < field->len ? at + 1 : at;
+    *field = (struct str){field->data + used, field->len - used};
+    return str_trim(member);
+}
+
+/* A Byte Sequence of 32 bytes, with any parameters behind it. */
+static bool parse_sha256(struct str value, unsigned char sha256[32])
+{
+    if (value.len == 0 || value.data[0] != ':')
+        return false;
+    str_cut(&value, ':');
+    bool is_closed = str_find(value, ':') < value.len;
+    const struct str base64 = str_cut(&value, ':');
+    value = str_trim(value);
+    return is_closed && (value.len == 0 || value.data[0] == ';') &&
+           text_unbase64(base64, sha256, 32);
+}
+
 /* Finds `sha-256=:…:` in a Dictionary of RFC 9530; other algorithms are passed over. */
 static enum err_code parse_digest_field(struct str field, unsigned char sha256[32], bool *ret_found,
                                         struct err *err)
 {
     while (field.len > 0) {
-        struct str value = str_trim(str_cut(&field, ','));
+        struct str value = take_member(&field);
         struct str name = str_trim(str_cut(&value, '='));
-        value = str_trim(value);
         if (!str_equal_nocase(name, STR("sha-256")))
             continue;
-        if (value.len < 2 || value.data[0] != ':' || value.data[value.len - 1] != ':' ||
-            !text_unbase64((struct str){value.data + 1, value.len - 2}, sha256, 32))
+        if (!parse_sha256(str_trim(value), sha256))
             return err_set(err, ERR_BAD_REQUEST, "digest", "The sha-256 digest is malformed.");
         *ret_found = true;
     }

@@ -14,9 +14,10 @@ struct create_request {
     const char *method; /* part of "the same request", static text */
     const char *route;  /* the route's template, static text */
     const struct principal *principal;
-    char name[LIMIT_NAME_BYTES + 1]; /* checked */
-    char mime[LIMIT_MIME_BYTES + 1]; /* declared; "" when none or garbage */
-    struct buf metadata;             /* compact JSON object; empty: {} */
+    char name[LIMIT_NAME_BYTES + 1];       /* checked */
+    char mime[LIMIT_MIME_BYTES + 1];       /* declared; "" when none or garbage */
+    char charset[LIMIT_CHARSET_BYTES + 1]; /* declared; "" when none */
+    struct buf metadata;                   /* compact JSON object; empty: {} */
     enum visibility visibility;
     int64_t expires_in; /* seconds; 0: never */
     int64_t size_hint;  /* bytes of the body, or -1 */

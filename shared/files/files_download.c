@@ -4,6 +4,7 @@
 
 #include "base/digest.h"
 #include "base/text.h"
+#include "files/file_headers.h"
 #include "files/files_open.h"
 #include "files/object_cache.h"
 #include "http/disposition.h"
@@ -203,13 +204,15 @@ enum err_code files_download_probe(const struct files *files, const struct file 
 enum err_code files_download_url(const struct files *files, const struct file *file,
                                  struct buf *ret_url, struct err *err)
 {
+    char type[FILE_CONTENT_TYPE_SIZE];
     struct buf disposition;
+    file_content_type(file, type);
     buf_init(&disposition, DISPOSITION_MAX);
     disposition_write(&disposition, false, str_of(file->name));
     enum err_code code = refuse_quarantined(file, err);
     if (code == ERR_OK && disposition.failed)
         code = err_set_internal(err, ERR_NO_MEMORY, 0, "download", "out of memory");
-    const struct storage_link link = {file->key, file->mime, buf_text(&disposition),
+    const struct storage_link link = {file->key, type, buf_text(&disposition),
                                       DOWNLOAD_URL_SECONDS};
     if (code == ERR_OK)
         code = storage_presign_get(files->storage, &link, ret_url, err);

@@ -71,6 +71,21 @@ static enum err_code parse_owner(const struct query *query, const struct princip
     return ERR_OK;
 }
 
+/* Types are stored in lower case. */
+static enum err_code parse_mime(const struct query *query, char target[LIMIT_MIME_BYTES + 1],
+                                struct file_query *list, struct err *err)
+{
+    struct str text;
+    if (!query_get(query, "mimeType", &text))
+        return ERR_OK;
+    if (!str_copy(target, LIMIT_MIME_BYTES + 1, text))
+        return err_set(err, ERR_BAD_PARAMETER, "mimeType", "mimeType is longer than %d bytes.",
+                       LIMIT_MIME_BYTES);
+    text_lower(target);
+    list->mime = str_of(target);
+    return ERR_OK;
+}
+
 static enum err_code parse_filters(const struct query *query, struct file_query *list,
                                    struct err *err)
 {
@@ -78,9 +93,6 @@ static enum err_code parse_filters(const struct query *query, struct file_query 
     if (query_get(query, "prefix", &list->prefix) && list->prefix.len > LIMIT_NAME_BYTES)
         return err_set(err, ERR_BAD_PARAMETER, "prefix", "prefix is longer than %d bytes.",
                        LIMIT_NAME_BYTES);
-    if (query_get(query, "mimeType", &list->mime) && list->mime.len > LIMIT_MIME_BYTES)
-        return err_set(err, ERR_BAD_PARAMETER, "mimeType", "mimeType is longer than %d bytes.",
-                       LIMIT_MIME_BYTES);
     return query_get(query, "sort", &sort) ? parse_sort(sort, &list->sort, err) : ERR_OK;
 }
 
@@ -100,7 +112,8 @@ static enum err_code parse_list(const struct query *query, const struct principa
                                 const unsigned char *secret, struct file_query *list,
                                 struct err *err)
 {
-    *list = (struct file_query){.limit = LIST_LIMIT_DEFAULT, .sort = SORT_CREATED};
+    list->limit = LIST_LIMIT_DEFAULT;
+    list->sort = SORT_CREATED;
     const struct number_parameter limit = {"limit", 1, LIMIT_PAGE};
     const struct number_parameter offset = {"offset", 0, LIMIT_OFFSET};
     enum err_code code = parse_number(query, limit, &list->limit, err);
@@ -163,11 +176,21 @@ static enum err_code write_page(const struct files *files, const struct file_que
                        : ERR_OK;
 }
 
+/* What refuses a parameter has its name as the operation. */
+static void name_parameter(enum err_code code, struct err *err)
+{
+    if (code != ERR_OK && err->operation)
+        for (const char *const *name = parameter_names; *name; name++)
+            if (strcmp(err->operation, *name) == 0)
+                err_subject(err, "parameter", str_of(*name));
+}
+
 enum err_code files_list(const struct files *files, const struct principal *principal,
                          struct str raw_query, struct buf *out, struct err *err)
 {
     struct query query;
-    struct file_query list;
+    char mime[LIMIT_MIME_BYTES + 1];
+    struct file_query list = {.limit = 0};
     unsigned char secret[CURSOR_SECRET_BYTES];
     enum err_code code = principal_require(principal, SCOPE_READ, err);
     if (code != ERR_OK)
@@ -176,9 +199,12 @@ enum err_code files_list(const struct files *files, const struct principal *prin
     if (code == ERR_OK)
         code = metadata_secret(files->metadata, secret, err);
     if (code == ERR_OK)
+        code = parse_mime(&query, mime, &list, err);
+    if (code == ERR_OK)
         code = parse_list(&query, principal, secret, &list, err);
     if (code == ERR_OK)
         code = write_page(files, &list, secret, out, err);
+    name_parameter(code, err);
     query_release(&query);
     return code;
 }

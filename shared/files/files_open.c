@@ -4,8 +4,11 @@
 
 static enum err_code parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
 {
-    if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text))
-        return err_set(err, ERR_BAD_ID, "id", "The id is not a lower-case UUIDv7.");
+    if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text)) {
+        err_set(err, ERR_BAD_ID, "id", "The id is not a lower-case UUIDv7.");
+        err_subject(err, "parameter", STR("id"));
+        return ERR_BAD_ID;
+    }
     return ERR_OK;
 }
 

@@ -110,8 +110,10 @@ struct batch {
 
 static enum err_code refuse_batch(struct err *err)
 {
-    return err_set(err, ERR_BAD_PARAMETER, "ids",
-                   "The body must be {\"ids\": […]} with 1 to %d ids.", LIMIT_BATCH_IDS);
+    err_set(err, ERR_BAD_PARAMETER, "ids", "The body must be {\"ids\": […]} with 1 to %d ids.",
+            LIMIT_BATCH_IDS);
+    err_subject(err, "field", STR("ids"));
+    return ERR_BAD_PARAMETER;
 }
 
 static enum err_code parse_batch(const cJSON *body, struct batch *batch, struct err *err)

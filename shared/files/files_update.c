@@ -59,10 +59,9 @@ static enum err_code patch_expires(struct file *file, const cJSON *value, int64_
     if (!cJSON_IsString(value) || !text_parse_time(str_of(value->valuestring), &expires_ms))
         return err_set(err, ERR_BAD_PARAMETER, "expiresAt",
                        "expiresAt must be an RFC 3339 time or null.");
-    if (expires_ms <= now_ms || expires_ms - now_ms > (int64_t)LIMIT_EXPIRES_IN_SECONDS * 1000)
+    if (expires_ms <= now_ms || expires_ms > TEXT_TIME_MAX_MS)
         return err_set(err, ERR_BAD_PARAMETER, "expiresAt",
-                       "expiresAt must lie in the future, at most %d seconds ahead.",
-                       LIMIT_EXPIRES_IN_SECONDS);
+                       "expiresAt must lie in the future, at the latest in the year 9999.");
     file->expires_ms = expires_ms;
     return ERR_OK;
 }
@@ -87,12 +86,16 @@ static enum err_code apply(struct file *file, const cJSON *patch, int64_t now_ms
         size_t i = 0;
         while (i < sizeof members / sizeof *members && strcmp(members[i].name, item->string) != 0)
             i++;
-        if (i == sizeof members / sizeof *members)
-            return err_set(err, ERR_BAD_PARAMETER, "patch",
-                           "Only originalName, metadata, visibility and expiresAt can be changed.");
-        enum err_code code = members[i].patch(file, item, now_ms, err);
-        if (code != ERR_OK)
+        enum err_code code = ERR_OK;
+        if (i < sizeof members / sizeof *members)
+            code = members[i].patch(file, item, now_ms, err);
+        else
+            code = err_set(err, ERR_BAD_PARAMETER, "patch",
+                           "Only originalName, metadata, visibility, expiresAt can be changed.");
+        if (code != ERR_OK) {
+            err_subject(err, "field", str_of(item->string));
             return code;
+        }
     }
     return ERR_OK;
 }

@@ -5,6 +5,7 @@
 #include "base/crash.h"
 #include "base/digest.h"
 #include "base/text.h"
+#include "files/file_headers.h"
 
 struct reading {
     struct storage *storage;
@@ -97,7 +98,9 @@ static enum err_code put_bytes(struct transfer *transfer, struct err *err)
     const struct migrate_options *options = transfer->options;
     const struct file *row = transfer->row;
     unsigned char sha256[DIGEST_MAX_BYTES];
+    char type[FILE_CONTENT_TYPE_SIZE];
     bool any = transfer_is_damaged(transfer);
+    file_content_type(row, type);
     enum err_code code = storage_put_begin(options->target->storage, row->key, any ? -1 : row->size,
                                            &transfer->put, err);
     if (code != ERR_OK)
@@ -105,7 +108,7 @@ static enum err_code put_bytes(struct transfer *transfer, struct err *err)
     const struct reading reading = {options->source->storage,
                                     {row->key, any ? -1 : row->size, any ? "" : row->tag, 0, -1},
                                     transfer->put};
-    storage_put_set_type(transfer->put, row->mime);
+    storage_put_set_type(transfer->put, type);
     code = read_whole(transfer, &reading, sha256, err);
     if (code == ERR_OK && !any && !is_rows_hash(row, sha256))
         code = err_set(err, ERR_DIGEST_MISMATCH, "migrate",

@@ -10,6 +10,8 @@
 
 /* May a file of this type be shown in place: it can't run script (API.md, GET /api/files/{id}). */
 bool mime_may_be_inline(const char *mime);
+/* Is it text/…, which has a charset? */
+bool mime_is_text(const char *mime);
 /* Do the first bytes of a file contradict the declared inline type? Types that are never shown
  * inline are never contradicted. When libmagic can't be used, everything is contradicted. */
 bool mime_is_contradicted(const char *mime, const void *head, size_t head_len);

@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "http/jsonio.h"
+#include "http/request.h"
 
 enum err_code visibility_parse(struct str text, enum visibility *ret_visibility, struct err *err)
 {
@@ -69,36 +70,76 @@ static enum err_code read_text(struct source *source, struct buf *text, struct e
     }
 }
 
+/* An empty text counts as absent: forms send every field they have. */
+static enum err_code set_field(struct create_request *request, const struct text_field *field,
+                               struct str text, struct err *err)
+{
+    return text.len == 0 ? ERR_OK : field->set(request, text, err);
+}
+
+static enum err_code refuse_part(struct err *err, const char *name, const char *message)
+{
+    err_set(err, ERR_BAD_MULTIPART, "multipart", "%s", message);
+    err_subject(err, "part", str_of(name));
+    return ERR_BAD_MULTIPART;
+}
+
 static enum err_code read_text_part(const struct multipart_part *part,
                                     struct create_request *request, unsigned *seen, struct err *err)
 {
     size_t i = 0;
-    while (i < TEXT_FIELD_COUNT && strcmp(text_fields[i].name, part->disposition.name) != 0)
+    const char *name = part->disposition.name;
+    while (i < TEXT_FIELD_COUNT && strcmp(text_fields[i].name, name) != 0)
         i++;
     if (i == TEXT_FIELD_COUNT)
-        return err_set(err, ERR_BAD_MULTIPART, "multipart",
-                       "The form has a part that is not metadata, visibility, expiresIn or file.");
+        return refuse_part(err, name,
+                           "The form has only the parts metadata, visibility, expiresIn and file.");
     if (*seen & (1u << i))
-        return err_set(err, ERR_BAD_MULTIPART, "multipart", "The part %s comes twice.",
-                       text_fields[i].name);
+        return refuse_part(err, name, "The part comes twice.");
     *seen |= 1u << i;
 
     struct buf text;
     buf_init(&text, LIMIT_TEXT_PART_BYTES);
     enum err_code code = read_text(part->source, &text, err);
     if (code == ERR_OK)
-        code = text_fields[i].set(request, buf_str(&text), err);
+        code = set_field(request, &text_fields[i], buf_str(&text), err);
+    if (code != ERR_OK && err_info(code)->status == 400)
+        err_subject(err, "part", str_of(name));
     buf_release(&text);
+    return code;
+}
+
+enum err_code upload_query_read(struct create_request *request, struct str raw, struct err *err)
+{
+    const char *names[TEXT_FIELD_COUNT + 1] = {NULL};
+    struct query query;
+    struct str value;
+    for (size_t i = 0; i < TEXT_FIELD_COUNT; i++)
+        names[i] = text_fields[i].name;
+    enum err_code code = query_parse(&query, raw, names, err);
+    for (size_t i = 0; i < TEXT_FIELD_COUNT && code == ERR_OK; i++) {
+        if (query_get(&query, names[i], &value))
+            code = set_field(request, &text_fields[i], value, err);
+        if (code != ERR_OK)
+            err_subject(err, "parameter", str_of(names[i]));
+    }
+    query_release(&query);
     return code;
 }
 
 static enum err_code begin_file(const struct multipart_part *part, struct create_request *request,
                                 struct err *err)
 {
-    if (!part->disposition.has_filename)
-        return err_set(err, ERR_BAD_NAME, "multipart", "The file part has no filename.");
+    enum err_code code = ERR_OK;
     memcpy(request->mime, part->content_type, sizeof request->mime);
-    return file_name_from_path(buf_str(&part->disposition.filename), request->name, err);
+    memcpy(request->charset, part->charset, sizeof request->charset);
+    if (!part->disposition.has_filename)
+        code = err_set(err, ERR_BAD_NAME, "multipart", "The file part has no filename.");
+    else
+        code = file_name_from_path(buf_str(&part->disposition.filename), request->name, err);
+    if (code != ERR_OK)
+        err_subject(err, "part", STR("file"));
+    return code;
 }
 
 /* The file part's end counts only when the closing boundary follows it. */
@@ -115,8 +156,8 @@ static enum err_code next_file_piece(struct source *source, struct str *ret_piec
         return code;
     code = multipart_next(form->multipart, &form->part, err);
     if (code == ERR_OK && form->part)
-        return err_set(err, ERR_BAD_MULTIPART, "multipart",
-                       "The form goes on after the file part; text parts come before it.");
+        return refuse_part(err, form->part->disposition.name,
+                           "The part follows the file; text parts come before it.");
     return code;
 }
 
@@ -131,8 +172,7 @@ enum err_code upload_form_open(struct upload_form *form, struct str content_type
         if (code != ERR_OK)
             break;
         if (!form->part)
-            return err_set(err, ERR_BAD_MULTIPART, "multipart",
-                           "The form has no part named \"file\".");
+            return refuse_part(err, "file", "The form has no part named \"file\".");
         if (strcmp(form->part->disposition.name, "file") == 0)
             return begin_file(form->part, request, err);
         code = read_text_part(form->part, request, &seen, err);

@@ -20,6 +20,9 @@ struct upload_form {
 enum err_code upload_form_open(struct upload_form *form, struct str content_type,
                                struct source *body, struct create_request *request, struct err *err)
     ERR_MUST_CHECK;
+/* The same fields as parameters of a PUT, and no others. ERR_BAD_PARAMETER, ERR_BAD_JSON. */
+enum err_code upload_query_read(struct create_request *request, struct str raw, struct err *err)
+    ERR_MUST_CHECK;
 void upload_form_close(struct upload_form *form);
 
 /* The values a text part or a PATCH member may have. */

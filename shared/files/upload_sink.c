@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/limits.h"
+#include "base/text.h"
 
 #define SMALL_BUFFER (16 * 1024)
 #define NETWORK_BUFFER (128 * 1024) /* where the put gathers larger parts itself */
@@ -20,6 +21,7 @@ struct upload_sink {
     const struct upload_sink_options *options;
     struct digest *sha256;
     struct digest *md5;
+    struct text_utf8 utf8;
     struct sink_buffer filling;  /* the caller's */
     struct sink_buffer flushing; /* the step's while it is pending */
     enum err_code flush_code;
@@ -34,6 +36,8 @@ static void hash_buffer(struct upload_sink *sink)
     digest_update(sink->sha256, buffer->data, buffer->len);
     if (sink->md5)
         digest_update(sink->md5, buffer->data, buffer->len);
+    if (sink->options->with_utf8)
+        text_utf8_add(&sink->utf8, buffer->data, buffer->len);
 }
 
 static void write_buffer(struct upload_sink *sink)
@@ -188,6 +192,7 @@ static enum err_code finish_sink(struct upload_sink *sink, struct err *err)
         *err = sink->flush_err;
         return sink->flush_code;
     }
+    sink->result->is_utf8 = sink->options->with_utf8 && text_utf8_holds(&sink->utf8);
     if (code == ERR_OK)
         code = digest_finish(sink->sha256, sink->result->sha256, err);
     if (code == ERR_OK && sink->md5)

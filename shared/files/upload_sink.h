@@ -24,6 +24,7 @@ struct upload_sink_options {
     int64_t max_size;            /* bytes; one more is ERR_FILE_TOO_LARGE */
     int64_t size_hint;           /* bytes or -1: how large the first buffer should be */
     bool with_md5;
+    bool with_utf8;
 };
 
 #define UPLOAD_HEAD_BYTES 4096
@@ -32,6 +33,7 @@ struct upload_result {
     int64_t size; /* bytes */
     unsigned char sha256[32];
     unsigned char md5[16];                 /* only with_md5 */
+    bool is_utf8;                          /* only with_utf8: all of it is UTF-8 text */
     size_t head_len;                       /* bytes in head */
     unsigned char head[UPLOAD_HEAD_BYTES]; /* how the file begins */
 };

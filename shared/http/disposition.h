@@ -27,6 +27,10 @@ enum err_code disposition_parse(struct disposition *disposition, struct str valu
     ERR_MUST_CHECK;
 void disposition_release(struct disposition *disposition);
 
+/* The name in a path, still percent-encoded, into `target` (NULL: only checked). ERR_BAD_NAME as
+ * file_name_check, and for a malformed escape. */
+enum err_code file_name_decode(struct str raw_name, char *target, size_t size, struct err *err)
+    ERR_MUST_CHECK;
 /* The file name to keep for what a client sent: what stands after the last "/" or "\\" of a path
  * ("C:\x" gives "x"); 1–255 bytes of UTF-8 without control (C0, C1, DEL) and bidi characters, not
  * "." or "..". ERR_BAD_NAME otherwise. A trailing slash gives ERR_BAD_NAME.

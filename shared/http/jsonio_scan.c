@@ -179,9 +179,17 @@ static bool scan_value(struct scan *scan, unsigned depth)
     return peek(scan) == '"' ? scan_string(scan) : scan_literal(scan);
 }
 
+static bool has_byte_order_mark(struct str text)
+{
+    return str_starts_with(text, STR("\xEF\xBB\xBF")) || str_starts_with(text, STR("\xFF\xFE")) ||
+           str_starts_with(text, STR("\xFE\xFF"));
+}
+
 const char *jsonio_scan(struct str text)
 {
     struct scan scan = {.rest = text};
+    if (has_byte_order_mark(text))
+        return "The JSON text begins with a byte order mark; send UTF-8 without one.";
     if (!text_is_utf8(text))
         return "The JSON text is not valid UTF-8.";
     if (!scan_value(&scan, 0))

@@ -232,6 +232,7 @@ static enum err_code read_headers(struct multipart *multipart, struct err *err)
     struct part_headers seen = {.has_disposition = false};
     size_t left = LIMIT_PART_HEADER_BYTES;
     multipart->part.content_type[0] = '\0';
+    multipart->part.charset[0] = '\0';
     disposition_release(&multipart->part.disposition);
     for (size_t count = 0;; count++) {
         struct str line;

@@ -20,6 +20,7 @@ struct multipart_part {
     struct source *source;          /* the part's bytes; borrowed until the next multipart_next */
     struct disposition disposition; /* owned by the multipart */
     char content_type[LIMIT_MIME_BYTES + 1]; /* media type, lower case; "" when absent or garbage */
+    char charset[LIMIT_CHARSET_BYTES + 1];   /* of content_type; "" when absent */
 };
 
 /* Reads the boundary of a Content-Type value. ERR_UNSUPPORTED_MEDIA_TYPE when it is not

@@ -75,6 +75,7 @@ static enum err_code read_content_type(struct multipart_part *part, struct str v
 {
     if (!media_type_parse(value, part->content_type, sizeof part->content_type))
         part->content_type[0] = '\0';
+    media_charset_parse(value, part->charset);
     if (strcmp(part->content_type, "multipart/mixed") == 0)
         return malformed(err, "A part is multipart/mixed.");
     return ERR_OK;
@@ -101,6 +102,24 @@ static enum err_code read_transfer_encoding(struct multipart_part *part, struct 
     return malformed(err, "A part has a Content-Transfer-Encoding.");
 }
 
+/* RFC 7578 §4.8 has receivers ignore these two; but then a part of a file, or an encoded form of it,
+ * would be taken for the file. */
+static enum err_code read_range(struct multipart_part *part, struct str value, struct err *err)
+{
+    (void)part;
+    (void)value;
+    return malformed(err, "A part has a Content-Range: a file must be sent whole.");
+}
+
+static enum err_code read_encoding(struct multipart_part *part, struct str value, struct err *err)
+{
+    (void)part;
+    if (content_coding_is_identity(value))
+        return ERR_OK;
+    return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "multipart",
+                   "A part has a Content-Encoding; send it without one.");
+}
+
 enum err_code multipart_header(struct multipart_part *part, struct part_headers *seen,
                                struct str line, struct err *err)
 {
@@ -112,6 +131,8 @@ enum err_code multipart_header(struct multipart_part *part, struct part_headers 
         {STR("Content-Disposition"), &seen->has_disposition, read_disposition},
         {STR("Content-Type"), &seen->has_content_type, read_content_type},
         {STR("Content-Transfer-Encoding"), &seen->has_transfer_encoding, read_transfer_encoding},
+        {STR("Content-Range"), &seen->has_range, read_range},
+        {STR("Content-Encoding"), &seen->has_encoding, read_encoding},
     };
     bool has_colon = str_find(line, ':') < line.len;
     struct str value = line;

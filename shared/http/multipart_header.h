@@ -12,6 +12,8 @@ struct part_headers {
     bool has_disposition;
     bool has_content_type;
     bool has_transfer_encoding;
+    bool has_range;
+    bool has_encoding;
 };
 
 /* Copies the boundary of a Content-Type value into `target`. */

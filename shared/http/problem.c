@@ -25,6 +25,8 @@ static void write_body(struct buf *out, const struct err_info *info, const struc
     jsonw_begin_object(out, "details");
     if (err->detail_name)
         jsonw_int(out, err->detail_name, err->detail_value);
+    if (err->subject_kind)
+        jsonw_string(out, err->subject_kind, str_of(err->subject));
     jsonw_end_object(out);
     jsonw_end_object(out);
 }

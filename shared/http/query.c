@@ -35,6 +35,8 @@ static enum err_code add_parameter(struct query *query, struct str pair, struct 
         code = decode(query, value, &parameter->value, err);
     if (code == ERR_OK)
         query->count++;
+    else if (text_is_utf8(name)) /* as it was sent */
+        err_subject(err, "parameter", name);
     return code;
 }
 
@@ -62,18 +64,34 @@ static enum err_code check_names(const struct query *query, const char *const *a
 {
     for (size_t i = 0; i < query->count; i++) {
         const struct str name = query->parameters[i].name;
-        if (!is_allowed(name, allowed))
-            return refuse(err, "The query has a parameter that is not known here.");
+        bool is_twice = false;
         for (size_t j = 0; j < i; j++)
-            if (str_equal(query->parameters[j].name, name))
-                return err_set(err, ERR_BAD_PARAMETER, "query",
-                               "The parameter %.*s is given twice.", (int)name.len, name.data);
+            is_twice = is_twice || str_equal(query->parameters[j].name, name);
+        if (is_twice)
+            refuse(err, "The parameter is given twice.");
+        else if (!is_allowed(name, allowed))
+            refuse(err, "The query has a parameter that is not known here.");
+        else
+            continue;
+        err_subject(err, "parameter", name);
+        return ERR_BAD_PARAMETER;
     }
     return ERR_OK;
 }
 
-enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
-                          struct err *err)
+/* Does the pair, still encoded, have one of these names? A name that cannot be decoded is none. */
+static bool is_known(struct str pair, const char *const *allowed)
+{
+    struct buf name;
+    buf_init(&name, LIMIT_QUERY_BYTES);
+    bool found = text_percent_decode(str_cut(&pair, '='), true, &name) &&
+                 is_allowed(buf_str(&name), allowed);
+    buf_release(&name);
+    return found;
+}
+
+static enum err_code parse(struct query *query, struct str raw, const char *const *allowed,
+                           bool skips_others, struct err *err)
 {
     enum err_code code = ERR_OK;
     query->count = 0;
@@ -83,7 +101,7 @@ enum err_code query_parse(struct query *query, struct str raw, const char *const
                        LIMIT_QUERY_BYTES);
     while (raw.len > 0 && code == ERR_OK) {
         const struct str pair = str_cut(&raw, '&');
-        if (pair.len > 0)
+        if (pair.len > 0 && (!skips_others || is_known(pair, allowed)))
             code = add_parameter(query, pair, err);
     }
     if (code == ERR_OK) {
@@ -93,6 +111,18 @@ enum err_code query_parse(struct query *query, struct str raw, const char *const
     if (code != ERR_OK)
         query->count = 0;
     return code;
+}
+
+enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
+                          struct err *err)
+{
+    return parse(query, raw, allowed, false, err);
+}
+
+enum err_code query_parse_known(struct query *query, struct str raw, const char *const *allowed,
+                                struct err *err)
+{
+    return parse(query, raw, allowed, true, err);
 }
 
 bool query_get(const struct query *query, const char *name, struct str *ret_value)

@@ -128,30 +128,48 @@ static bool if_range_holds(const struct request *request, const struct validator
     return text_parse_http_date(value, &date) && date == validators->modified_seconds;
 }
 
-/* One range-spec (RFC 9110 §14.1.2) against `size`. The largest integer counts as an overflow, as
- * it does for the gateway. */
+/* Digits of any number; what is too large is the largest integer. */
+static bool read_position(struct str text, struct range *range, int64_t *ret_value)
+{
+    int64_t value = 0;
+    if (text.len == 0)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, text.data[i] - '0', &value))
+            value = INT64_MAX;
+    }
+    range->is_saturated |= value == INT64_MAX;
+    *ret_value = value;
+    return true;
+}
+
+/* One range-spec (RFC 9110 §14.1.2) against `size`. */
 static bool read_range(struct str spec, int64_t size, struct range *ret_range)
 {
+    struct range range = {.kind = RANGE_ONE, .last = size - 1};
     const struct str none = {0};
     struct str last_text = str_trim(spec);
     bool has_dash = str_find(last_text, '-') < last_text.len;
     const struct str first_text = str_cut(&last_text, '-');
-    int64_t first = 0;
-    int64_t last = size - 1;
     int64_t suffix;
     if (!has_dash)
         return false;
     if (str_equal(first_text, none)) {
-        if (!text_parse_int(last_text, 0, INT64_MAX, &suffix))
+        if (!read_position(last_text, &range, &suffix))
             return false;
-        first = suffix < size ? size - suffix : 0;
-    } else if (!text_parse_int(first_text, 0, INT64_MAX, &first) ||
-               (last_text.len > 0 && !text_parse_int(last_text, first, INT64_MAX - 1, &last))) {
+        range.first = suffix < size ? size - suffix : 0;
+    } else if (!read_position(first_text, &range, &range.first) ||
+               (last_text.len > 0 && !read_position(last_text, &range, &range.last))) {
         return false;
     }
-    if (first >= size)
+    if (range.first >= size || range.last < range.first)
         return false;
-    *ret_range = (struct range){RANGE_ONE, first, last < size ? last : size - 1};
+    if (range.last >= size)
+        range.last = size - 1;
+    *ret_range = range;
     return true;
 }
 

@@ -28,13 +28,14 @@ enum range_kind {
     RANGE_NONE,         /* send the whole: no Range, another unit, If-Range that fails */
     RANGE_MULTIPLE,     /* more than one range: send the whole */
     RANGE_ONE,          /* first…last, inclusive, within the size */
-    RANGE_UNSATISFIABLE /* 416: start >= size, reversed, overflow, "-0", malformed bytes= */
+    RANGE_UNSATISFIABLE /* 416: start >= size, reversed, "-0", malformed bytes= */
 };
 
 struct range {
     enum range_kind kind;
     int64_t first; /* bytes, RANGE_ONE only */
     int64_t last;
+    bool is_saturated; /* a number was 2^63 - 1 or more, which the gateway does not read */
 };
 
 /* Judges Range and If-Range of a GET against a representation of `size` bytes. Other methods give

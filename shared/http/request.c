@@ -151,6 +151,24 @@ struct str request_header_or_empty(const struct request *request, const char *cg
     return value;
 }
 
+bool content_coding_is_identity(struct str value)
+{
+    while (value.len > 0) {
+        const struct str coding = str_trim(str_cut(&value, ','));
+        if (coding.len > 0 && !str_equal_nocase(coding, STR("identity")))
+            return false;
+    }
+    return true;
+}
+
+enum err_code request_check_coding(const struct request *request, struct err *err)
+{
+    if (content_coding_is_identity(request_header_or_empty(request, "CONTENT_ENCODING")))
+        return ERR_OK;
+    return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "request",
+                   "The body has a Content-Encoding; send it without one.");
+}
+
 bool media_type_parse(struct str header, char *target, size_t size)
 {
     struct str rest = header;
@@ -159,8 +177,28 @@ bool media_type_parse(struct str header, char *target, size_t size)
     const struct str type = str_cut(&subtype, '/');
     if (!token_is(type) || !token_is(subtype) || !str_copy(target, size, media_type))
         return false;
-    for (char *at = target; *at; at++)
-        if (*at >= 'A' && *at <= 'Z')
-            *at = (char)(*at - 'A' + 'a');
+    text_lower(target);
     return true;
+}
+
+/* A name of RFC 2978 §2.3 that needs no quotes, and is none in quotes that mean nothing. */
+static bool is_charset(struct str text)
+{
+    return token_is(text) && str_find(text, '\'') == text.len;
+}
+
+void media_charset_parse(struct str header, char target[LIMIT_CHARSET_BYTES + 1])
+{
+    size_t type_len = str_find(header, ';');
+    struct str rest = {header.data + type_len, header.len - type_len};
+    struct parameter parameter;
+    target[0] = '\0';
+    while (parameter_next(&rest, &parameter) == PARAMETER_FOUND) {
+        if (!str_equal_nocase(parameter.name, STR("charset")))
+            continue;
+        if (is_charset(parameter.value) &&
+            str_copy(target, LIMIT_CHARSET_BYTES + 1, parameter.value))
+            text_lower(target);
+        return;
+    }
 }

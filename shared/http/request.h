@@ -52,8 +52,13 @@ bool request_header(const struct request *request, const char *cgi_name, struct 
 /* The same, an absent header gives the empty slice. */
 struct str request_header_or_empty(const struct request *request, const char *cgi_name);
 
+/* Does a Content-Encoding value (RFC 9110 §8.4) name no coding but identity? */
+bool content_coding_is_identity(struct str value);
+/* ERR_UNSUPPORTED_MEDIA_TYPE when the request's body is encoded: nothing here decodes. */
+enum err_code request_check_coding(const struct request *request, struct err *err) ERR_MUST_CHECK;
+
 /* Query parameters, decoded ("+" is a space). A parameter given twice, a malformed escape, a NUL or
- * invalid UTF-8 is ERR_BAD_PARAMETER; so is, in request_query_parse, a name not in `allowed`. */
+ * invalid UTF-8 is ERR_BAD_PARAMETER; so is, in query_parse, a name not in `allowed`. */
 struct query_parameter {
     struct str name; /* borrowed from the struct query */
     struct str value;
@@ -66,11 +71,17 @@ struct query {
 /* `allowed` ends in NULL. Caller frees with query_release, also on failure. */
 enum err_code query_parse(struct query *query, struct str raw, const char *const *allowed,
                           struct err *err) ERR_MUST_CHECK;
+/* The same of an address that others have added parameters to: only `allowed` ones are looked at. */
+enum err_code query_parse_known(struct query *query, struct str raw, const char *const *allowed,
+                                struct err *err) ERR_MUST_CHECK;
 bool query_get(const struct query *query, const char *name, struct str *ret_value);
 void query_release(struct query *query);
 
 /* The media type of a Content-Type header without parameters, lower case, into target; false when
  * it is not type "/" subtype of RFC 9110 §8.3.1 or does not fit. */
 bool media_type_parse(struct str header, char *target, size_t size);
+/* Its `charset` parameter, lower case and without quotes; "" when there is none that could be the
+ * name of one. */
+void media_charset_parse(struct str header, char target[LIMIT_CHARSET_BYTES + 1]);
 
 #endif

@@ -29,6 +29,7 @@ void response_reset(struct response *response)
     buf_reset(&response->body);
     buf_reset(&response->sendfile_path);
     response->source = NULL;
+    response->sendfile_part = false;
     response->content_length = -1;
     response->failed = false;
 }
@@ -142,8 +143,11 @@ enum err_code response_head(const struct response *response, struct buf *out, st
     if (length >= 0)
         buf_printf(out, "Content-Length: %lld\r\n", (long long)length);
     if (response->sendfile_path.len > 0) {
-        buf_append_str(out, STR("X-Sendfile: "));
+        buf_append_text(out, response->sendfile_part ? "X-Sendfile2: " : "X-Sendfile: ");
         text_percent_encode(buf_str(&response->sendfile_path), "/", out);
+        if (response->sendfile_part)
+            buf_printf(out, " %lld-%lld", (long long)response->sendfile_first,
+                       (long long)(response->sendfile_first + response->content_length - 1));
         buf_append_str(out, STR("\r\n"));
     }
     buf_append_str(out, STR("\r\n"));

@@ -21,8 +21,10 @@ struct response {
     struct buf headers; /* "Name: value\r\n" each */
     struct buf body;
     struct buf sendfile_path; /* absolute path; empty: no X-Sendfile */
-    struct source *source;    /* borrowed until the answer was sent, or NULL */
-    int64_t content_length;   /* bytes the file or source will send, -1 for body */
+    bool sendfile_part;       /* only content_length bytes of it from sendfile_first on */
+    int64_t sendfile_first;
+    struct source *source;  /* borrowed until the answer was sent, or NULL */
+    int64_t content_length; /* bytes the file or source will send, -1 for body */
     bool failed;
 };
 

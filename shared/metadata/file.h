@@ -22,7 +22,8 @@ struct file {
     char owner[LIMIT_OWNER_BYTES + 1];
     char name[LIMIT_NAME_BYTES + 1]; /* originalName, UTF-8 */
     char mime[LIMIT_MIME_BYTES + 1];
-    char sha256[65]; /* lower-case hex */
+    char charset[LIMIT_CHARSET_BYTES + 1]; /* of text/…: declared or found; "" when not known */
+    char sha256[65];                       /* lower-case hex */
     char bucket[LIMIT_BUCKET_BYTES + 1];
     char key[LIMIT_KEY_BYTES + 1];           /* storage key */
     char tag[LIMIT_TAG_BYTES + 1];           /* the store's tag of the content, or "" */

@@ -117,7 +117,7 @@ bool mongodb_read_document(const bson_t *document, const char *name, bson_t *ret
  * A row of `files` (docs/decisions/0021): what a question asks by is a member of its own, what most
  * rows share is not written, what nothing asks by is one value.
  *   _id name mime size createdMs key
- *   owner                          not written for nobody
+ *   owner charset                  not written when empty
  *   untilMs                        it is seen before then; MONGODB_NEVER; 0: marked deleted
  *   detail                         "<sha256> <bucket> <tag>"
  *   revision                       its version less one, so that $inc counts from no member; not 0
@@ -135,6 +135,7 @@ static const struct {
     {"owner", offsetof(struct file, owner), sizeof(((struct file *)0)->owner)},
     {"name", offsetof(struct file, name), sizeof(((struct file *)0)->name)},
     {"mime", offsetof(struct file, mime), sizeof(((struct file *)0)->mime)},
+    {"charset", offsetof(struct file, charset), sizeof(((struct file *)0)->charset)},
     {"key", offsetof(struct file, key), sizeof(((struct file *)0)->key)},
     {"metadata", offsetof(struct file, metadata), sizeof(((struct file *)0)->metadata)},
 };
@@ -205,7 +206,7 @@ enum err_code mongodb_put_file(bson_t *document, const struct file *file, struct
         if (!bson_utf8_validate(text, strlen(text), false))
             return err_set_internal(err, ERR_INTERNAL, 0, "write row", "%s is no UTF-8.",
                                     texts[i].name);
-        if (text != file->metadata && (*text || text != file->owner))
+        if (text != file->metadata && (*text || (text != file->owner && text != file->charset)))
             mongodb_put_text(document, texts[i].name, text);
     }
     mongodb_put_number(document, "size", file->size);

@@ -204,7 +204,7 @@ enum err_code sqlite_init(const struct config *config, const struct clock *clock
 
 #define FILE_COLUMNS                                                                       \
     "id, owner, name, mime, sha256, bucket, key, metadata, size, created_ms, updated_ms, " \
-    "expires_ms, version, visibility, status, tag"
+    "expires_ms, version, visibility, status, tag, charset"
 
 /* The file in a row of FILE_COLUMNS. ERR_INTERNAL when a value does not fit. */
 enum err_code sqlite_row_file(sqlite3_stmt *statement, struct file *ret_file, struct err *err)

@@ -23,7 +23,7 @@ static const char *const sql_texts[SQL_COUNT] = {
     [SQL_RELEASE] = "RELEASE change",
     [SQL_ROLLBACK_TO] = "ROLLBACK TO change",
     [SQL_FILE_INSERT] = "INSERT INTO files (" FILE_COLUMNS ") VALUES"
-                        " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
+                        " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)",
     [SQL_FILE_GET] = "SELECT " FILE_COLUMNS " FROM files WHERE id = ?1 AND status <> 1"
                      " AND (expires_ms = 0 OR expires_ms > ?2)",
     [SQL_FILE_UPDATE] = "UPDATE files SET name = ?3, metadata = ?4, visibility = ?5,"

@@ -25,6 +25,7 @@ static void bind_file(sqlite3_stmt *statement, const struct file *file)
     sqlite3_bind_int(statement, 14, (int)file->visibility);
     sqlite3_bind_int(statement, 15, (int)file->status);
     sqlite_bind_text(statement, 16, file->tag);
+    sqlite_bind_text(statement, 17, file->charset);
 }
 
 static enum err_code insert(struct sqlite_connection *connection, void *args, struct err *err)

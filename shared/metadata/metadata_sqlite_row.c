@@ -10,7 +10,8 @@ static bool copy_texts(sqlite3_stmt *statement, struct file *file)
            sqlite_copy(statement, 5, file->bucket, sizeof file->bucket) &&
            sqlite_copy(statement, 6, file->key, sizeof file->key) &&
            sqlite_copy(statement, 7, file->metadata, sizeof file->metadata) &&
-           sqlite_copy(statement, 15, file->tag, sizeof file->tag);
+           sqlite_copy(statement, 15, file->tag, sizeof file->tag) &&
+           sqlite_copy(statement, 16, file->charset, sizeof file->charset);
 }
 
 enum err_code sqlite_row_file(sqlite3_stmt *statement, struct file *ret_file, struct err *err)

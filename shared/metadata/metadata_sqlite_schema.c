@@ -71,7 +71,10 @@ static const char version_1[] =
 /* Version 2: the store's tag of the content, where the store has such. */
 static const char version_2[] = "ALTER TABLE files ADD COLUMN tag TEXT NOT NULL DEFAULT '';";
 
-static const struct sqlite_migration migrations[] = {{version_1}, {version_2}};
+/* Version 3: the charset of text files. */
+static const char version_3[] = "ALTER TABLE files ADD COLUMN charset TEXT NOT NULL DEFAULT '';";
+
+static const struct sqlite_migration migrations[] = {{version_1}, {version_2}, {version_3}};
 #define SCHEMA_VERSION ((int)(sizeof migrations / sizeof migrations[0]))
 
 static enum err_code schema_failed(sqlite3 *db, int result, const char *operation, struct err *err)

@@ -20,9 +20,9 @@ static bool same_file(const struct file *a, const struct file *b)
     return strcmp(a->id, b->id) == 0 && strcmp(a->owner, b->owner) == 0 &&
            strcmp(a->name, b->name) == 0 && strcmp(a->mime, b->mime) == 0 &&
            strcmp(a->sha256, b->sha256) == 0 && strcmp(a->bucket, b->bucket) == 0 &&
-           strcmp(a->key, b->key) == 0 && strcmp(a->tag, b->tag) == 0 &&
-           strcmp(a->metadata, b->metadata) == 0 && a->size == b->size &&
-           a->created_ms == b->created_ms && a->updated_ms == b->updated_ms &&
+           strcmp(a->charset, b->charset) == 0 && strcmp(a->key, b->key) == 0 &&
+           strcmp(a->tag, b->tag) == 0 && strcmp(a->metadata, b->metadata) == 0 &&
+           a->size == b->size && a->created_ms == b->created_ms && a->updated_ms == b->updated_ms &&
            a->expires_ms == b->expires_ms && a->version == b->version &&
            a->visibility == b->visibility && a->status == b->status;
 }
@@ -36,6 +36,7 @@ CONTRACT(a_row_comes_back_as_it_was)
     memset(file.name, 'n', LIMIT_NAME_BYTES);
     memset(file.owner, 'o', LIMIT_OWNER_BYTES);
     memset(file.mime, 'm', LIMIT_MIME_BYTES);
+    memset(file.charset, 'c', LIMIT_CHARSET_BYTES);
     memset(file.metadata, 'd', LIMIT_METADATA_BYTES);
     memset(file.key + 35, 'k', LIMIT_KEY_BYTES - 35);
     memset(file.tag, 't', LIMIT_TAG_BYTES);

@@ -103,12 +103,12 @@ def test_text_part_after_the_file_is_refused(service, field):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("metadata", ""), ("metadata", "[]"), ("metadata", '"x"'), ("metadata", "{"),
+        ("metadata", "[]"), ("metadata", '"x"'), ("metadata", "{"),
         ("metadata", '{"a":1}'), ("metadata", '{"a":null}'), ("metadata", '{"a":{"b":"c"}}'),
         ("metadata", '{"a":"1","a":"2"}'), ("metadata", '{"a":"b"} x'),
         ("metadata", json.dumps({"a": "x" * 4096})),
-        ("visibility", ""), ("visibility", "PUBLIC"), ("visibility", "secret"),
-        ("expiresIn", ""), ("expiresIn", "0"), ("expiresIn", "-1"), ("expiresIn", "315360001"),
+        ("visibility", "PUBLIC"), ("visibility", "secret"),
+        ("expiresIn", "0"), ("expiresIn", "-1"), ("expiresIn", "315360001"),
         ("expiresIn", "1.5"), ("expiresIn", "5x"), ("expiresIn", "9223372036854775808"),
         ("expiresIn", " 5"), ("expiresIn", "+5"),
     ],
@@ -185,8 +185,8 @@ def test_put_without_name_is_refused(service):
     ("method", "path"), [("PUT", "/api/files/upload/a.bin"), ("POST", "/api/files/upload")]
 )
 def test_body_of_unknown_length_is_411_and_names_the_pipe_route(service, method, path):
-    """Told while the body is still on its way. One that has come whole by the time the gateway
-    looks has a known length, and may be taken."""
+    """Told while the body is still on its way, and also when it has come whole by the time the
+    gateway looks."""
     headers = [("Transfer-Encoding", "chunked"), ("Content-Type", content_type())]
     request = raw_request(method, path, headers)
     with RawConnection(service) as connection:
@@ -195,9 +195,10 @@ def test_body_of_unknown_length_is_411_and_names_the_pipe_route(service, method,
     assert answer.status == 411
     problem = json.loads(answer.body)
     assert problem["code"] == "length_required" and "/api/files/pipe/" in problem["detail"]
-    with RawConnection(service) as connection:
-        connection.send(request + b"4\r\nsome\r\n0\r\n\r\n")
-        assert connection.read(method).status in (411, 201 if method == "PUT" else 400)
+    for _ in range(5):
+        with RawConnection(service) as connection:
+            connection.send(request + b"4\r\nsome\r\n0\r\n\r\n")
+            assert connection.read(method).status == 411
 
 
 @pytest.mark.core

@@ -101,6 +101,33 @@ TEST(errors, detail_is_kept)
     CHECK_INT(err.detail_value, 52428800);
 }
 
+TEST(errors, the_subject_is_named_once_and_the_first_one_counts)
+{
+    struct err err;
+    char longer[200];
+    memset(longer, 'x', sizeof longer);
+    err_set(&err, ERR_BAD_PARAMETER, "query", "limit must be a number.");
+    CHECK(err.subject_kind == NULL);
+    err_subject(&err, "parameter", STR("limit"));
+    err_subject(&err, "part", STR("other"));
+    CHECK_TEXT(err.subject_kind, "parameter");
+    CHECK_TEXT(err.subject, "limit");
+    CHECK_TEXT(err.message, "limit must be a number.");
+
+    err_set(&err, ERR_BAD_JSON, "json", "The JSON text lacks a string.");
+    err_subject(&err, "part", STR("metadata"));
+    CHECK_TEXT(err.message, "metadata: The JSON text lacks a string.");
+
+    err_set(&err, ERR_BAD_PARAMETER, "query", "It is not known.");
+    err_subject(&err, "parameter", (struct str){longer, sizeof longer});
+    CHECK_INT(strlen(err.subject), ERR_SUBJECT_MAX - 1);
+
+    err_set_internal(&err, ERR_NO_MEMORY, 0, "json", "cannot parse");
+    err_subject(&err, "part", STR("metadata"));
+    CHECK(err.subject_kind == NULL);
+    CHECK_TEXT(err.message, "cannot parse");
+}
+
 TEST(errors, internal_message_never_reaches_the_client)
 {
     for (int code = 1; code < ERR_CODE_COUNT; code++) {

@@ -99,6 +99,7 @@ static void check_same(const struct file *got, const struct file *want)
     CHECK_TEXT(got->owner, want->owner);
     CHECK_TEXT(got->name, want->name);
     CHECK_TEXT(got->mime, want->mime);
+    CHECK_TEXT(got->charset, want->charset);
     CHECK_TEXT(got->sha256, want->sha256);
     CHECK_TEXT(got->bucket, want->bucket);
     CHECK_TEXT(got->key, want->key);

@@ -153,7 +153,31 @@ TEST(range, abuse_66_one_satisfiable_range_is_cut_to_the_size)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         check_range(rows[i].value, evaluate(rows[i].value, NULL, 10),
-                    (struct range){RANGE_ONE, rows[i].first, rows[i].last});
+                    (struct range){RANGE_ONE, rows[i].first, rows[i].last, false});
+}
+
+TEST(range, numbers_beyond_2_63_saturate)
+{
+    static const struct {
+        const char *value;
+        int64_t first, last;
+        bool is_saturated;
+    } rows[] = {
+        {"bytes=0-9223372036854775806", 0, 9, false},
+        {"bytes=0-9223372036854775807", 0, 9, true},
+        {"bytes=0-9223372036854775808", 0, 9, true},
+        {"bytes=3-18446744073709551616", 3, 9, true},
+        {"bytes=0-99999999999999999999", 0, 9, true},
+        {"bytes=-9223372036854775808", 0, 9, true},
+        {"bytes=-99999999999999999999999999999999999999999", 0, 9, true},
+        {"bytes=00000000000000000000000000000001-2", 1, 2, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct range range = evaluate(rows[i].value, NULL, 10);
+        check_range(rows[i].value, range,
+                    (struct range){RANGE_ONE, rows[i].first, rows[i].last, false});
+        CHECK_ROW(rows[i].value, range.is_saturated == rows[i].is_saturated);
+    }
 }
 
 TEST(range, abuse_67_what_the_gateway_would_refuse_is_unsatisfiable)
@@ -175,9 +199,8 @@ TEST(range, abuse_67_what_the_gateway_would_refuse_is_unsatisfiable)
         "bytes=1-2x",
         "bytes=,",
         "bytes=9223372036854775808-",
-        "bytes=0-9223372036854775807",
-        "bytes=0-99999999999999999999",
-        "bytes=-9223372036854775808",
+        "bytes=9223372036854775808-9223372036854775807",
+        "bytes=99999999999999999999-99999999999999999999",
         "bytes=1.0-2",
         "bytes=10-20,30-",
         "bytes=a,b",

@@ -29,6 +29,49 @@ TEST(sniff, keeps_an_inline_type_only_when_the_bytes_agree)
                       rows[i].contradicted);
 }
 
+#define BYTES(literal)                 \
+    {                                  \
+        (literal), sizeof(literal) - 1 \
+    }
+
+TEST(sniff, what_libmagic_does_not_know_is_no_contradiction)
+{
+    static const struct {
+        const char *mime;
+        struct str head;
+        bool contradicted;
+    } rows[] = {
+        {"text/plain", BYTES("x"), false},
+        {"text/plain", BYTES("\n"), false},
+        {"text/plain", BYTES("\xE9"), false},
+        {"text/plain", BYTES("1\n00:00:01,000 --> 00:00:02,000\nHallo\n"), false},
+        {"text/plain", BYTES("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENBF\n"), false},
+        {"text/plain", BYTES("[InternetShortcut]\r\nURL=http://localhost/\r\n"), false},
+        {"text/plain", BYTES("<svg xmlns='http://www.w3.org/2000/svg'/>"), false},
+        {"text/plain", BYTES("%!PS-Adobe-3.0\nshowpage\n"), false},
+        {"text/plain", BYTES("\x1B[31mred\x1B[0m\n"), false},
+        {"text/plain", BYTES("\xFF\xFEh\0i\0"), false},
+        {"text/plain", BYTES("\xFE\xFF\0h\0i"), false},
+        {"text/plain", BYTES("h\0i\0\n\0"), false},
+        {"text/plain", BYTES("a\0b\0"), false},
+        {"text/plain", BYTES("dos\r\n\x1A"), false},
+        {"text/plain", BYTES("%PDF-1.4\n1 0 obj\n"), true},
+        {"text/plain", BYTES("GIF89a=1;"), true},
+        {"text/plain", BYTES("\x1F\x8B\x08\0\0\0\0\0\0\x03"), true},
+        {"text/plain",
+         BYTES("\x7F"
+               "ELF\2\1\1\0\0\0\0\0\0\0\0\0\3\0\x3E\0"),
+         true},
+        {"audio/l16", BYTES("\x01\x92\x03\xFF\x00\x17"), false},
+        {"video/x-own", BYTES("\x01\x92\x03\xFF\x00\x17"), false},
+        {"image/png", BYTES("\x01\x92\x03\xFF\x00\x17"), true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        CHECK_INT_ROW(rows[i].head.data,
+                      mime_is_contradicted(rows[i].mime, rows[i].head.data, rows[i].head.len),
+                      rows[i].contradicted);
+}
+
 TEST(sniff, only_types_that_run_no_script_may_be_inline)
 {
     CHECK(mime_may_be_inline("image/png"));

@@ -304,3 +304,47 @@ TEST(text, utf8_next_walks_code_points)
     at = text.len;
     CHECK(!text_utf8_next(text, &at, &code_point));
 }
+
+static bool holds_utf8(struct str text, size_t piece)
+{
+    struct text_utf8 utf8 = {.failed = false};
+    for (size_t at = 0; at < text.len; at += piece)
+        text_utf8_add(&utf8, text.data + at, text.len - at < piece ? text.len - at : piece);
+    return text_utf8_holds(&utf8);
+}
+
+#define BYTES(literal)                 \
+    {                                  \
+        (literal), sizeof(literal) - 1 \
+    }
+
+TEST(text, utf8_is_judged_the_same_however_it_is_cut)
+{
+    static const struct {
+        const char *name;
+        struct str in;
+        bool want;
+    } rows[] = {
+        {"empty", BYTES(""), true},
+        {"ASCII", BYTES("plain words, nothing more\n"), true},
+        {"lowest and highest ASCII", BYTES("\x01\x01\x01\x01\x01\x01\x01\x01\x7F"), true},
+        {"two, three and four bytes", BYTES("K\xC3\xA4se \xE6\x9D\xB1 \xF0\x9F\x98\x80 end"), true},
+        {"byte order mark", BYTES("\xEF\xBB\xBFx"), true},
+        {"U+10FFFF", BYTES("\xF4\x8F\xBF\xBF"), true},
+        {"beyond it", BYTES("\xF4\x90\x80\x80"), false},
+        {"NUL", BYTES("words\0words and words"), false},
+        {"NUL behind eight bytes", BYTES("12345678\0"), false},
+        {"UTF-16", BYTES("\xFF\xFEh\0i\0"), false},
+        {"Latin-1", BYTES("K\xE4se\n"), false},
+        {"Latin-1 at the end", BYTES("caf\xE9"), false},
+        {"ends in a character", BYTES("\xE6\x9D"), false},
+        {"overlong", BYTES("\xC0\xAE"), false},
+        {"surrogate", BYTES("\xED\xA0\x80"), false},
+        {"continuation alone", BYTES("a\x80"), false},
+        {"cut by another", BYTES("\xE6\xC3\xA4 and more"), false},
+        {"bad and then good", BYTES("\xFF plain words, nothing more"), false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t piece = 1; piece <= 9; piece++)
+            CHECK_ROW(rows[i].name, holds_utf8(rows[i].in, piece) == rows[i].want);
+}
