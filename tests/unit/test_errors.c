@@ -120,7 +120,7 @@ TEST(errors, the_subject_is_named_once_and_the_first_one_counts)
 
     err_set(&err, ERR_BAD_PARAMETER, "query", "It is not known.");
     err_subject(&err, "parameter", (struct str){longer, sizeof longer});
-    CHECK_INT(strlen(err.subject), ERR_SUBJECT_MAX - 1);
+    CHECK_INT((int64_t)strlen(err.subject), ERR_SUBJECT_MAX - 1);
 
     err_set_internal(&err, ERR_NO_MEMORY, 0, "json", "cannot parse");
     err_subject(&err, "part", STR("metadata"));
