@@ -12,7 +12,9 @@
 #define HEAD_MAX (24UL * 1024)
 #define TEXT_MAX (64UL * 1024) /* variables: the head, its target twice, and names */
 #define CHUNK_LINE_MAX 32      /* hexadecimal digits and a line end: lighttpd sends no extensions */
-#define FINISH_MS 2000         /* lighttpd closes when it has read the answer */
+#define REST_BYTES (256L * 1024) /* of a body that is refused and nearly there */
+#define REST_MS 100
+#define FINISH_MS 2000               /* lighttpd closes when it has read the answer */
 #define NAME_PATH "/api/files/pipe/" /* a slash in {name} arrives decoded */
 
 bool proxied_begins(const unsigned char *bytes, size_t len)
@@ -31,7 +33,8 @@ static bool fill(struct proxied *proxied)
     }
     if (proxied->end == BUFFER_BYTES)
         return false;
-    ssize_t len = read(proxied->fd, proxied->buffer + proxied->end, BUFFER_BYTES - proxied->end);
+    ssize_t len = recv(proxied->fd, proxied->buffer + proxied->end, BUFFER_BYTES - proxied->end,
+                       proxied->is_refused ? MSG_DONTWAIT : 0);
     if (len <= 0)
         return false;
     proxied->end += (size_t)len;
@@ -277,12 +280,31 @@ static bool write_all(int fd, struct str piece, struct watch *watch)
     return true;
 }
 
+/* lighttpd closes the client's connection behind an answer that comes before the end of the body, and
+ * mod_proxy does not say so in the answer: a short body is read first, so that the next request on the
+ * connection is answered. */
+static void take_short_rest(struct proxied *proxied)
+{
+    struct pollfd poll_fd = {.fd = proxied->fd, .events = POLLIN};
+    long taken = 0;
+    proxied->is_refused = !proxied->is_complete;
+    for (int tries = 0; tries < REST_MS && taken < REST_BYTES && !proxied->is_complete; tries++) {
+        bool has_bytes = proxied->start < proxied->end || poll(&poll_fd, 1, 1) > 0;
+        struct str piece = has_bytes ? proxied_body_next(proxied) : (struct str){0};
+        if (has_bytes && piece.len == 0)
+            return;
+        taken += (long)piece.len;
+    }
+}
+
 bool proxied_send(struct proxied *proxied, struct str piece, struct watch *watch)
 {
     const struct str cgi = STR("Status: ");
     bool is_sent = true;
     atomic_store(&watch->writing, true);
     if (!proxied->head_sent && str_starts_with(piece, cgi)) {
+        if (!atomic_load(&watch->timed_out))
+            take_short_rest(proxied);
         proxied->head_sent = true;
         is_sent = write_all(proxied->fd, STR("HTTP/1.1 "), watch);
         piece.data += cgi.len;

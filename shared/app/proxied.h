@@ -26,6 +26,7 @@ struct proxied {
     bool is_chunked;  /* of unknown length */
     bool in_chunk;    /* the line end of a chunk is still to come */
     bool is_complete; /* the whole body has been given */
+    bool is_refused;  /* the answer comes before the end of the body: what is there of it is read */
     bool head_sent;
     char *buffer; /* unread bytes are buffer[start…end) */
     size_t start;

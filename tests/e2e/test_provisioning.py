@@ -205,7 +205,7 @@ def test_init_waits_for_what_is_not_up_yet(bare):
             server.start()
         lines = process.communicate(timeout=60)[1].splitlines()
         assert process.returncode == 0, lines
-        assert lines[0].startswith("coffer init: waiting, 60 s left: ")
+        assert lines[1].startswith("coffer init: waiting, 60 s left: ")
         assert lines[-2].startswith("coffer init: bucket ") and lines[-2].endswith(" is made")
         assert lines[-1].startswith("coffer init: database ")
         assert service.coffer("fsck").returncode == 0
@@ -218,7 +218,7 @@ def test_init_gives_up_when_the_time_is_over(bare):
     result = service.coffer("init", "--wait", "2", check=False)
     assert result.returncode == 75 and 1.5 < time.monotonic() - start < 20
     lines = result.stderr.splitlines()
-    assert lines[0].startswith("coffer init: waiting, 2 s left: ")
+    assert lines[1].startswith("coffer init: waiting, 2 s left: ")
     assert not lines[-1].startswith("coffer init: waiting")
     start = time.monotonic()
     assert service.coffer("init", check=False).returncode == 75

@@ -153,11 +153,18 @@ def test_json_with_a_byte_order_mark(service, text):
 
 @pytest.mark.parametrize("segment", [
     "%ff", "a%ffb", "%c0%ae", "%ed%a0%80", "a%c3", "%f4%90%80%80", "%00", "a%00b", "a%0Ab", "%7F", "%1f",
-    b"a\xffb", b"caf\xe9", b"caf\xe9s", "%e9", "%zz", "a%4",
+    b"a\xffb", b"caf\xe9", b"caf\xe9s", "%e9",
 ])
 @pytest.mark.parametrize("route", ["upload", "pipe"])
 def test_names_in_paths_that_are_none(service, nothing_stored, route, segment):
     target = f"/api/files/{route}/".encode() + (segment if isinstance(segment, bytes)
                                                 else segment.encode())
     answer = exchange(service, raw_request("PUT", target, body=TEXT))
+    assert answer.status == 400 and b'"code":"bad_name"' in answer.body, answer
+
+
+@pytest.mark.parametrize("segment", ["%zz", "a%4"])
+def test_escapes_in_names_that_are_none(service, nothing_stored, segment):
+    """On the pipe route lighttpd has made them text before: "%25zz"."""
+    answer = exchange(service, raw_request("PUT", f"/api/files/upload/{segment}", body=TEXT))
     assert answer.status == 400 and b'"code":"bad_name"' in answer.body, answer
