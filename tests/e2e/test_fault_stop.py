@@ -94,7 +94,7 @@ def test_f6_request_in_flight_is_finished(direct):
     process = direct.start("files_upload")
     content = random_bytes(500_000, seed=6)
     env = fastcgi.variables("PUT", "/api/files/upload/f6.bin", CONTENT_LENGTH=str(len(content)),
-                             HTTP_CONTENT_LENGTH=str(len(content)))
+                            HTTP_CONTENT_LENGTH=str(len(content)))
     with fastcgi.connect(direct.path) as connection:
         connection.sendall(fastcgi.begin() + fastcgi.params(env) +
                            fastcgi.send_body(content[:100_000], last=False))
@@ -111,7 +111,7 @@ def test_f6_request_in_flight_is_finished(direct):
 def test_f6_client_that_never_ends_does_not_hold_the_stop(direct):
     process = direct.start("files_upload", STOP_GRACE_SECONDS="2")
     env = fastcgi.variables("PUT", "/api/files/upload/f6.bin", CONTENT_LENGTH="1000000",
-                             HTTP_CONTENT_LENGTH="1000000")
+                            HTTP_CONTENT_LENGTH="1000000")
     with fastcgi.connect(direct.path, timeout=20) as connection:
         connection.sendall(fastcgi.begin() + fastcgi.params(env) +
                            fastcgi.send_body(b"x" * 1000, last=False))

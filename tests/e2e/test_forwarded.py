@@ -10,6 +10,8 @@ from nodes import NodeSet
 from problems import check_problem
 from service import running, wait_for
 
+pytestmark = pytest.mark.local("about proxies, whatever the stores")
+
 LISTED, UNLISTED = "127.0.0.2", "127.0.0.1"
 HEADERS = {"X-Forwarded-For": "10.1.1.1", "Forwarded": "for=10.1.1.1", "Via": "1.1 proxy"}
 
@@ -55,6 +57,7 @@ OPERATORS = [
 ]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])
 def test_metrics_behind_a_proxy(guarded, path):
     token = {"Authorization": f"Bearer {guarded.token('root', 'admin')}"}

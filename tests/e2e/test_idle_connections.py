@@ -8,6 +8,8 @@ from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes
 from service import running
 
+pytestmark = pytest.mark.local("lighttpd's connections: no store has a part in it")
+
 
 @pytest.fixture(scope="module")
 def hasty():

@@ -10,6 +10,8 @@ from multipart import file_part, join, part, text_part
 from problems import check_problem
 from samples import TEXT, unique
 
+pytestmark = pytest.mark.local("about what is refused, before a store is asked")
+
 
 # ---- fields that are empty ----
 
@@ -29,6 +31,7 @@ def test_an_empty_field_and_a_full_one_are_two(service, nothing_stored):
 
 # ---- parameters of a PUT ----
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("route", ["upload", "pipe"])
 def test_put_takes_the_fields_as_parameters(service, route):
     answer = service.put(f"/api/files/{route}/a", data=TEXT, params={
@@ -40,6 +43,7 @@ def test_put_takes_the_fields_as_parameters(service, route):
     assert service.get(file["links"]["self"]).json() == file
 
 
+@pytest.mark.smoke
 def test_idempotency_covers_the_parameters(service):
     key = {"Idempotency-Key": unique()}
     path = "/api/files/upload/a?visibility=public"

@@ -11,11 +11,14 @@ from problems import check_problem
 from rawhttp import exchange, raw_request
 from samples import TEXT, UNKNOWN_ID, sha256_digest, unique
 
+pytestmark = pytest.mark.local("about requests, whatever the stores")
+
 LARGE = bytes(200_000)
 
 
 # ---- expiresAt ----
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("sent,kept", [
     ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
     ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000Z"),
@@ -39,6 +42,7 @@ def test_expires_at_beyond_it_or_in_the_past(service):
 
 # ---- mimeType= ----
 
+@pytest.mark.smoke
 def test_type_filters_ignore_case(service):
     name = unique("case")
     first = service.create(TEXT, name, mime="Text/X-Case")

@@ -10,6 +10,8 @@ from forms import FILE, stored
 from multipart import join, part
 from samples import GIF, HTML, PDF, PNG, MIB
 
+pytestmark = pytest.mark.local("about types and charsets, whatever the stores")
+
 CHEESE = "Käse – 東京\n"
 
 DECLARED = [  # what is declared, the bytes, what is served
@@ -56,6 +58,7 @@ def check_type(service, file, served, content):
         assert answer.status_code == 206 and answer.headers["Content-Type"] == served
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("declared,content,served", DECLARED)
 def test_charset_is_kept_and_served(service, declared, content, served):
     by_put = service.put("/api/files/upload/t.txt", data=content,
@@ -67,6 +70,7 @@ def test_charset_is_kept_and_served(service, declared, content, served):
     assert service.head(found["links"]["download"]).headers["Content-Type"] == served
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("end,served", [
     (b"", "text/plain; charset=utf-8"), (b"\xe9", "text/plain"), (b"\0", "text/plain"),
 ])
@@ -77,6 +81,7 @@ def test_charset_of_a_large_text(service, end, served):
     assert service.head(file["links"]["download"]).headers["Content-Type"] == served
 
 
+@pytest.mark.smoke
 def test_charset_is_no_part_of_the_type_that_is_listed(service):
     file = service.create(b"a", "charset-list.txt", mime="text/x-listed; charset=iso-8859-2")
     for mime, total in (("text/x-listed", 1), ("text/x-listed; charset=iso-8859-2", 0)):
@@ -85,6 +90,7 @@ def test_charset_is_no_part_of_the_type_that_is_listed(service):
     assert service.delete(file["links"]["download"]).status_code == 200
 
 
+@pytest.mark.smoke
 def test_charset_outlives_a_change(service):
     file = service.create(b"\xe4", "t.txt", mime="text/plain; charset=iso-8859-1")
     path = file["links"]["download"]
