@@ -81,7 +81,7 @@ def read_log(stage):
 
 
 def node_id(case):
-    module, *classes = case.get("classname").split(".")
+    module, *classes = (case.get("classname") or "pytest").split(".")
     return "::".join([f"tests/e2e/{module}.py", *classes, case.get("name")])
 
 
