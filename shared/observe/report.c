@@ -238,23 +238,19 @@ static bool pull(void *context, bool stopping, struct buf *body, int64_t *ret_wa
     return false;
 }
 
-/* No answer, or one that another try may better. */
-static bool is_temporary(const struct http_reply *reply)
-{
-    return !reply || reply->status >= 500 || reply->status == 408;
-}
-
 static void judge(void *context, struct str body, const struct http_reply *reply,
                   const struct err *err)
 {
     struct report *report = context;
     bool is_from_spool = report->spool.held_fd >= 0;
+    /* No answer, or one that another try may change. */
+    bool is_temporary = !reply || reply->status >= 500 || reply->status == 408;
     (void)err;
     if (reply)
         report_limits_take(&report->limits, reply, report->options.clock);
     if (is_from_spool)
-        report_spool_release(&report->spool, !is_temporary(reply));
-    if (is_temporary(reply)) {
+        report_spool_release(&report->spool, !is_temporary);
+    if (is_temporary) {
         back_off(report);
         if (!is_from_spool)
             keep(report, body);
