@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/digest.h"
 #include "storage/storage_drivers.h"
@@ -72,7 +73,8 @@ static bool find_server(const struct store *store, struct config *config)
     snprintf(config->s3_region, CONFIG_TEXT_SIZE, "%s", find_variable(store, "REGION"));
     snprintf(config->s3_access_key, CONFIG_TEXT_SIZE, "%s", find_variable(store, "ACCESS_KEY"));
     snprintf(config->s3_secret_key, CONFIG_TEXT_SIZE, "%s", find_variable(store, "SECRET_KEY"));
-    snprintf(config->s3_bucket, CONFIG_TEXT_SIZE, "%s", store->bucket);
+    /* Its own for each process: shards of a run share the server. */
+    snprintf(config->s3_bucket, CONFIG_TEXT_SIZE, "%s-%d", store->bucket, (int)getpid());
     return true;
 }
 
