@@ -48,7 +48,7 @@ MUTANTS = (
            'ROW_OURS(507, "disk_full"', 'ROW_OURS(500, "disk_full"', "unit", "errors"),
     # http
     Mutant("range_starts_at_size", "off by one", "http/range_condition.c",
-           "if (first >= size)", "if (first > size)", "unit", "range condition"),
+           "if (range.first >= size ||", "if (range.first > size ||", "unit", "range condition"),
     Mutant("weak_tag_is_strong", "wrong comparison", "http/range_condition.c",
            "if (tag->is_weak && comparison == COMPARE_STRONG)",
            "if (tag->is_weak && comparison == COMPARE_WEAK)", "unit", "range condition"),
@@ -118,8 +118,8 @@ MUTANTS = (
     pthread_mutex_unlock(&cache->lock);
     return found;""", "unit", "object_cache"),
     Mutant("sweep_without_grace", "live data removed", "files/files_sweep.c",
-           "const struct orphan_search search = {now_ms - sweep.grace_ms, sweep_orphan, &sweep};",
-           "const struct orphan_search search = {now_ms + sweep.grace_ms, sweep_orphan, &sweep};",
+           ".modified_before_ms = now_ms - sweep.grace_ms,",
+           ".modified_before_ms = now_ms + sweep.grace_ms,",
            "unit", "files"),
     # storage
     Mutant("folder_not_synced", "missing sync", "storage/storage_fs_put.c",
@@ -138,9 +138,9 @@ MUTANTS = (
            "        code = changed(err, \"tag\");\n    if (code == ERR_OK)\n        code = check_range",
            "if (code == ERR_OK)\n        code = check_range", "contract", "storage"),
     Mutant("s3_short_body_is_whole", "silent truncation", "storage/storage_s3_get.c",
-           "if (code == ERR_OK && len == 0)\n        code = err_set_internal",
-           "if (code == ERR_OK && len > size)\n        code = err_set_internal",
-           "unit", "storage_s3 storage_s3_answers files_download"),
+           "if (code != ERR_OK || *ret_len > 0)\n        return code;\n    return err_set_internal(err, get->is_counted",
+           "if (code != ERR_OK || *ret_len <= wanted)\n        return code;\n    return err_set_internal(err, get->is_counted",
+           "unit", "storage_s3 storage_s3_answers storage_s3_quirks files_download"),
     Mutant("libs3_range_outside", "off by one", "storage/storage_libs3_get.c",
            "get->end = wanted->length < 0 ? get->size : wanted->offset + wanted->length;",
            "get->end = wanted->length < 0 ? get->size : wanted->offset + wanted->length + 1;",
