@@ -126,15 +126,15 @@ MUTANTS = (
     # storage
     Mutant("folder_not_synced", "missing sync", "storage/storage_fs_put.c",
            "if (put->fs->is_durable && put->fs->calls->fsync(put->shard_fd) != 0)",
-           "if (put->fs->is_durable && put->shard_fd < 0)", "unit", "storage_fs"),
+           "if (put->fs->is_durable && put->shard_fd < 0)", "unit", "storage_fs storage_fs_faults"),
     Mutant("file_not_synced", "missing sync", "storage/storage_fs_put.c",
            "if (put->fs->is_durable && put->fs->calls->fsync(put->fd) != 0)",
-           "if (put->fs->is_durable && put->fd < 0)", "unit", "storage_fs"),
+           "if (put->fs->is_durable && put->fd < 0)", "unit", "storage_fs storage_fs_faults"),
     Mutant("folder_stays_open", "leaked descriptor", "storage/storage_fs_put.c",
            """    if (put->shard_fd >= 0)
         close(put->shard_fd);
     free(put);""",
-           "    free(put);", "unit", "storage_fs"),
+           "    free(put);", "unit", "storage_fs storage_fs_faults"),
     Mutant("s3_object_of_another_tag", "missing check", "storage/storage_s3_get.c",
            "if (code == ERR_OK && *get->tag && strcmp(get->tag, head.stat.tag) != 0)\n"
            "        code = changed(err, \"tag\");\n    if (code == ERR_OK)\n        code = check_range",
