@@ -116,7 +116,8 @@ def flip(token):
 def token_id(service, token):
     """The public part, by which the admin command knows it: the one listed id the text holds."""
     listed = service.coffer("token", "list").stdout
-    found = {word for line in listed.splitlines() for word in line.split()[:1] if word in token}
+    found = {word for line in listed.splitlines() for word in line.split()[:1]
+             if token.startswith(f"coffer_{word}_")}
     assert len(found) == 1, listed
     return found.pop()
 

@@ -139,7 +139,10 @@ def test_f33_downloads_beyond_the_bound_wait_or_are_told(start_service):
             assert service.head(path).status_code == 503
             assert service.get(f"{path}/meta").status_code == 200
         readers.close()
-        assert [each.read().status for each in waiting] == [206] * WAITING
+        # On a busy machine the ten seconds that they wait may be over before.
+        assert {each.read().status for each in waiting} <= {206, 503}
+        wait_for(lambda: service.get(path, headers={"Range": "bytes=0-4"}).status_code == 206,
+                 "downloads are served again", 30)
     finally:
         for each in [*readers.all, *waiting]:
             each.close()
