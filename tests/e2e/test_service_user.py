@@ -154,8 +154,11 @@ def run_as(user, words, folder, **env):
 def test_a_new_data_dir_is_for_the_user_coffer(installed, tmp_path):
     """Where that user exists and can go; with a list of users of the test's own."""
     users = tmp_path / "passwd"
-    users.write_text(Path("/etc/passwd").read_text() +
-                     f"coffer:x:{STRANGER}:{STRANGER}::/nonexistent:/usr/sbin/nologin\n")
+    # `make run` has made a user coffer of its own where it ran before.
+    others = [line for line in Path("/etc/passwd").read_text().splitlines()
+              if not line.startswith("coffer:")]
+    users.write_text("\n".join([
+        *others, f"coffer:x:{STRANGER}:{STRANGER}::/nonexistent:/usr/sbin/nologin", ""]))
     place = Path(tempfile.mkdtemp(prefix="coffer-"))
     (place / "data").mkdir()
     expected = {0o755: f"'{STRANGER}:{STRANGER}:coffer'", 0o700: "''"}
