@@ -115,6 +115,7 @@ def test_f33_clients_that_hardly_read_a_download(quick_to_end):
     assert {line["log.level"] for line in lines} == {"info"}
 
 
+WAIT_SECONDS = 10
 WAITING = 64  # downloads that may wait for a worker
 
 
@@ -129,6 +130,7 @@ def test_f33_downloads_beyond_the_bound_wait_or_are_told(start_service):
     try:
         service.wait_in_flight(1)
         waiting = [RawConnection(service, timeout=60) for _ in range(WAITING)]
+        began = time.monotonic()
         for each in waiting:
             each.send(part)
         service.wait_in_flight(1 + WAITING)
@@ -139,8 +141,9 @@ def test_f33_downloads_beyond_the_bound_wait_or_are_told(start_service):
             assert service.head(path).status_code == 503
             assert service.get(f"{path}/meta").status_code == 200
         readers.close()
-        # On a busy machine the ten seconds that they wait may be over before.
-        assert {each.read().status for each in waiting} <= {206, 503}
+        in_time = time.monotonic() - began < WAIT_SECONDS / 2
+        # On a busy machine the time that they wait may be over before.
+        assert {each.read().status for each in waiting} <= ({206} if in_time else {206, 503})
         wait_for(lambda: service.get(path, headers={"Range": "bytes=0-4"}).status_code == 206,
                  "downloads are served again", 30)
     finally:
