@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "http_tools.h"
 #include "storage/storage_fs.h"
 #include "store.h"
 
@@ -465,4 +466,25 @@ TEST(storage_fs, an_unknown_driver_is_a_fault_of_the_settings)
     CHECK_ERR(storage_open(&storage, &config, &clock_system, NULL, &err), ERR_CONFIG, &err);
     CHECK_ERR(storage_init(&config, &clock_system, &err), ERR_CONFIG, &err);
     CHECK(storage == NULL);
+}
+
+TEST(storage_fs, uploads_leave_no_descriptor_open)
+{
+    struct config config;
+    struct err err;
+    REQUIRE(store_make(&config));
+    struct storage *storage = open_storage(&config);
+    REQUIRE(storage != NULL);
+    CHECK_INT(put(storage, "00/first", "opens what stays open"), ERR_OK);
+    const int before = http_test_open_files();
+    for (int i = 0; i < 5; i++) {
+        char key[LIMIT_KEY_BYTES + 1];
+        struct storage_put *broken_off = NULL;
+        snprintf(key, sizeof key, "00/%d", i);
+        CHECK_INT(put(storage, key, "published"), ERR_OK);
+        CHECK_ERR(storage_put_begin(storage, "00/never", -1, &broken_off, &err), ERR_OK, &err);
+        storage_put_close(broken_off);
+    }
+    CHECK_INT(http_test_open_files(), before);
+    storage_close(storage);
 }
