@@ -86,7 +86,10 @@ def rounds(usual, thorough):
 
 def examples(count):
     """How many generated examples of so many this backend is tried with."""
-    return max(5, int(count * current().share))
+    share = current().share
+    if share < 1:
+        share *= rounds(0.5, 1)
+    return max(5, int(count * share))
 
 
 # ---- servers ----

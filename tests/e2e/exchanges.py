@@ -104,10 +104,27 @@ def problem_fault(exchange, bare=False):
     return None
 
 
-def log_faults(log_file, secrets=()):
-    """What is wrong with the lines of a log: not JSON, fields missing, ids twice, secrets."""
-    faults, seen = [], set()
-    for number, line in enumerate(Path(log_file).read_bytes().split(b"\n")[:-1], 1):
+@dataclass
+class CheckedLog:
+    """How far a log has been checked, and its ids so far: the log of a shared service is long."""
+
+    bytes: int = 0
+    lines: int = 0
+    ids: set = field(default_factory=set)
+
+
+def log_faults(log_file, secrets=(), checked=None):
+    """What is wrong with the lines of a log: not JSON, fields missing, ids twice, secrets. With
+    `checked`, of those alone that came since its last use."""
+    checked = checked or CheckedLog()
+    with open(log_file, "rb") as log:
+        log.seek(checked.bytes)
+        content = log.read()
+    lines = content[:content.rfind(b"\n") + 1].split(b"\n")[:-1]
+    first, seen, faults = checked.lines + 1, checked.ids, []
+    checked.bytes += sum(map(len, lines)) + len(lines)
+    checked.lines += len(lines)
+    for number, line in enumerate(lines, first):
         try:
             entry = json.loads(line)
         except ValueError:

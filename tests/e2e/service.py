@@ -3,6 +3,7 @@ folders. Everything it starts is found through /proc by this service's own marks
 alone, so several services and test runs can share a machine.
 """
 
+import collections
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 import backends
+from exchanges import CheckedLog
 from multipart import encode_multipart
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,6 +36,8 @@ MAX_IDLE = 5  # seconds
 # Seconds: nobody waits for others. On an idle machine it is milliseconds; whoever is held up by a slow
 # client, a silent store or a tracker waits for longer than this.
 PROMPT = 5
+EXEC_SECONDS = 10  # after its start a process runs its own program
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 CLIENTS_5XX = (501, 505)  # an unknown method, another HTTP version
 
 
@@ -107,6 +111,8 @@ class Service:
         self.closed = False
         self._threads = threading.local()
         self._seen = {}
+        self._others = set()  # (pid, start time) of processes that are not of this service
+        self.checked_logs = collections.defaultdict(CheckedLog)  # by inode
 
     # ---- processes ----
 
@@ -185,6 +191,8 @@ class Service:
         if self.process is None:
             return []
         mark = b"RUNTIME_DIR=" + str(self.runtime_dir).encode()
+        # A process has its parent's environment until it runs its own program.
+        young = (time.clock_gettime(time.CLOCK_BOOTTIME) - EXEC_SECONDS) * CLOCK_TICKS
         stats = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():
@@ -196,9 +204,14 @@ class Service:
         mine |= {
             pid for pid, start in self._seen.items() if pid in stats and stats[pid][3] == start
         }
-        for pid in stats:
+        for pid, stat in stats.items():
+            process = pid, stat[3]
+            if pid in mine or process in self._others:
+                continue
             if pid != os.getpid() and mark in read_proc(pid, "environ").split(b"\0"):
                 mine.add(pid)
+            elif stat[3] < young:
+                self._others.add(process)
         grown = True
         while grown:
             more = {pid for pid, stat in stats.items() if stat[1] in mine} - mine

@@ -91,6 +91,7 @@ class Trap:
             wait_for(self.sprung, f"the load passes {point}", seconds)
             load.wait_for(3)
         load.check()
+        load.clean_up()
 
 
 SEEDS = itertools.count(100)
