@@ -17,6 +17,7 @@ import functools
 import itertools
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,6 +208,7 @@ class BucketObjects:
 
     def __init__(self, backend=None, store=None):
         self.backend = backend or BACKENDS["s3+mongodb"]
+        self.is_runs = store is None  # its server ends with the run, not with a test
         self.store = store or s3(self.backend.kinds[0])
         self.bucket = f"t-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
 
@@ -260,15 +262,23 @@ class BucketObjects:
             self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 
     def drop(self):
+        """SeaweedFS removes a bucket with what it holds, which takes far less time."""
         try:
-            self.abort_all()
-            names = [*self.every(), MARK]
-            for at in range(0, len(names), 1000):
-                self.client.delete_objects(Bucket=self.bucket, Delete={
-                    "Objects": [{"Key": name} for name in names[at:at + 1000]], "Quiet": True})
             self.client.delete_bucket(Bucket=self.bucket)
         except self.client.exceptions.NoSuchBucket:
             pass
+        except self.client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "BucketNotEmpty":
+                raise
+            self.empty()
+            self.client.delete_bucket(Bucket=self.bucket)
+
+    def empty(self):
+        self.abort_all()
+        names = [*self.every(), MARK]
+        for at in range(0, len(names), 1000):
+            self.client.delete_objects(Bucket=self.bucket, Delete={
+                "Objects": [{"Key": name} for name in names[at:at + 1000]], "Quiet": True})
 
 
 class Database:
@@ -276,6 +286,7 @@ class Database:
 
     def __init__(self, uri=None):
         self.uri = uri or os.environ["FERRETDB_URI"]
+        self.is_runs = uri is None
         self.name = f"t{os.getpid()}_{next(_numbers)}_{secrets.token_hex(4)}"
 
     def settings(self):
@@ -309,3 +320,20 @@ class Stores:
         finally:
             if self.database:
                 self.database.drop()
+
+    def drop_later(self):
+        """While the next test runs, where the servers live as long: they wait for their disk."""
+        if all(getattr(each, "is_runs", True) for each in (self.objects, self.database)):
+            drops.append(dropper.submit(self.drop))
+        else:
+            self.drop()
+
+
+dropper = ThreadPoolExecutor(1)
+drops = []
+
+
+def finish_drops():
+    """At the end of a run: an error of any is raised."""
+    for each in drops:
+        each.result()

@@ -61,6 +61,10 @@ def pytest_configure(config):
         config.stash[servers_started] = backends.start_servers(backends.current())
 
 
+def pytest_sessionfinish():
+    backends.finish_drops()
+
+
 def pytest_unconfigure(config):
     backends.end_servers(config.stash.get(servers_started, []))
 

@@ -527,7 +527,7 @@ class Service:
         finally:
             self.kill_all()
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.stores.drop()
+            self.stores.drop_later()
 
 
 def open_service(**options):
