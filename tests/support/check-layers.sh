@@ -22,8 +22,22 @@ check_includes() {
     done < <(sed -nE 's|^ *# *include "([a-z-]+)/.*|\1|p' "$file")
 }
 
-for file in shared/*/*.[ch] fcgi-apps/*.[ch] cli/*.[ch]; do
+# What stands in a folder of a driver or of a program is for that folder alone.
+check_folder() {
+    local file=$1 other path
+    while IFS= read -r other; do
+        for path in "shared/$other" "fcgi-apps/$other"; do
+            [ -e "$path" ] && [ "${path%/*}" != "${file%/*}" ] || continue
+            case $path in
+            shared/*/*/* | fcgi-apps/*/*) fault "$file: $path is for its own folder" ;;
+            esac
+        done
+    done < <(sed -nE 's|^ *# *include "([^"]+)".*|\1|p' "$file")
+}
+
+for file in shared/*/*.[ch] shared/*/*/*.[ch] fcgi-apps/*.[ch] fcgi-apps/*/*.[ch] cli/*.[ch]; do
     [ -e "$file" ] || continue
+    check_folder "$file"
     own=${file#shared/}
     own=${own%%/*}
     if [ -z "${level[$own]-}" ]; then
