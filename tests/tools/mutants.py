@@ -124,13 +124,13 @@ MUTANTS = (
            ".modified_before_ms = now_ms + sweep.grace_ms,",
            "unit", "files"),
     # storage
-    Mutant("folder_not_synced", "missing sync", "storage/storage_fs_put.c",
+    Mutant("folder_not_synced", "missing sync", "storage/fs/storage_fs_put.c",
            "if (put->fs->is_durable && put->fs->calls->fsync(put->shard_fd) != 0)",
            "if (put->fs->is_durable && put->shard_fd < 0)", "unit", "storage_fs storage_fs_faults"),
-    Mutant("file_not_synced", "missing sync", "storage/storage_fs_put.c",
+    Mutant("file_not_synced", "missing sync", "storage/fs/storage_fs_put.c",
            "if (put->fs->is_durable && put->fs->calls->fsync(put->fd) != 0)",
            "if (put->fs->is_durable && put->fd < 0)", "unit", "storage_fs storage_fs_faults"),
-    Mutant("folder_stays_open", "leaked descriptor", "storage/storage_fs_put.c",
+    Mutant("folder_stays_open", "leaked descriptor", "storage/fs/storage_fs_put.c",
            """    if (put->shard_fd >= 0)
         close(put->shard_fd);
     free(put);""",

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/id.h"
-#include "storage/storage_fs.h"
+#include "storage/fs/storage_fs.h"
 
 /* The folders of DATA_DIR. Whatever else the installation keeps has its place in them. */
 static const struct {

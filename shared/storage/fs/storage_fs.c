@@ -1,4 +1,4 @@
-#include "storage/storage_fs.h"
+#include "storage/fs/storage_fs.h"
 
 #include <dirent.h>
 #include <errno.h>

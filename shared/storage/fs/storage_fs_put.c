@@ -14,7 +14,7 @@
 #include "base/crash.h"
 #include "base/free_space.h"
 #include "base/text.h"
-#include "storage/storage_fs.h"
+#include "storage/fs/storage_fs.h"
 
 #define TEMP_RANDOM_BYTES 16
 #define TEMP_NAME_SIZE (sizeof FS_TEMP_PREFIX + 2 * TEMP_RANDOM_BYTES)

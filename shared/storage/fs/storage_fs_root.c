@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "storage/storage_fs.h"
+#include "storage/fs/storage_fs.h"
 
 enum err_code(fs_failed)(struct err *err, int os_errno, const char *operation)
 {

@@ -7,7 +7,7 @@
 
 #include "base/io.h"
 #include "base/text.h"
-#include "storage/storage_fs.h"
+#include "storage/fs/storage_fs.h"
 
 #define MARK_PATH "../" STORAGE_MARK /* from the folder of objects */
 #define NONCE_BYTES 8
