@@ -135,11 +135,11 @@ MUTANTS = (
         close(put->shard_fd);
     free(put);""",
            "    free(put);", "unit", "storage_fs storage_fs_faults"),
-    Mutant("s3_object_of_another_tag", "missing check", "storage/storage_s3_get.c",
+    Mutant("s3_object_of_another_tag", "missing check", "storage/s3/storage_s3_get.c",
            "if (code == ERR_OK && *get->tag && strcmp(get->tag, head.stat.tag) != 0)\n"
            "        code = changed(err, \"tag\");\n    if (code == ERR_OK)\n        code = check_range",
            "if (code == ERR_OK)\n        code = check_range", "contract", "storage"),
-    Mutant("s3_short_body_is_whole", "silent truncation", "storage/storage_s3_get.c",
+    Mutant("s3_short_body_is_whole", "silent truncation", "storage/s3/storage_s3_get.c",
            "if (code != ERR_OK || *ret_len > 0)\n        return code;\n    return err_set_internal(err, get->is_counted",
            "if (code != ERR_OK || *ret_len <= wanted)\n        return code;\n    return err_set_internal(err, get->is_counted",
            "unit", "storage_s3 storage_s3_answers storage_s3_quirks files_download"),

@@ -1,6 +1,6 @@
 /* What clients are given to reach the store themselves. No request is made here. */
 #include "base/text.h"
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 #define PATH_BYTES 512
 #define FIELDS_MAX 3

@@ -3,8 +3,8 @@
  * Those of a process that died are purged when they are old; those whose beginning was sent more
  * than once, because an answer was lost, are looked for at once.
  */
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_page.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_page.h"
 
 #define LOOK_MS 2000 /* while an upload waits; what stays is found by the purge */
 

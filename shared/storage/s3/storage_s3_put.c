@@ -23,8 +23,8 @@
 #include "base/text.h"
 #include "base/thread.h"
 #include "base/trace_context.h"
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_xml.h"
 
 #define SENDER_STACK_BYTES (256 * 1024)
 #define NONCE_BYTES 16

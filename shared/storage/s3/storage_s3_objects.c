@@ -1,8 +1,8 @@
 #include <stdlib.h>
 
 #include "base/text.h"
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_xml.h"
 
 static enum err_code no_object_head(struct err *err)
 {

@@ -1,4 +1,4 @@
-#include "storage/part_memory.h"
+#include "storage/s3/part_memory.h"
 
 #include <errno.h>
 #include <pthread.h>

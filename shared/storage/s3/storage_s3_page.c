@@ -1,8 +1,8 @@
-#include "storage/storage_s3_page.h"
+#include "storage/s3/storage_s3_page.h"
 
 #include "base/text.h"
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_xml.h"
 
 #define OBJECTS "ListBucketResult"
 #define UPLOADS "ListMultipartUploadsResult"

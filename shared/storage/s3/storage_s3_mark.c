@@ -1,5 +1,5 @@
 /* The store's mark: one small object of a name that is no key, so no listing of ours shows it. */
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 /* A store may say 404 for a missing bucket without naming it. */
 static enum err_code tell_missing(struct storage_s3 *s3, struct err *err)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/text.h"
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 #define RANGE_SIZE 64
 #define RESUMES_MAX 2

@@ -1,5 +1,5 @@
 #include "base/text.h"
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 /* The host as libcurl puts it into the Host header: without the scheme's default port. */
 static struct str drop_default_port(struct str host, bool is_https)

@@ -8,7 +8,7 @@
  * Without the checksum, Content-MD5 has the store verify the body. Without the condition, a HEAD
  * before the call shows whether the key is free.
  */
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 #define NOT_IMPLEMENTED 501
 #define BAD_REQUEST 400

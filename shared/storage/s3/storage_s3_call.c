@@ -1,7 +1,7 @@
 #include "base/digest.h"
 #include "base/text.h"
 #include "base/trace_context.h"
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 #define TARGET_BYTES (16 * 1024) /* of an URL, of the headers */
 #define EMPTY_SHA256 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

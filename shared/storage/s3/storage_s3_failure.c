@@ -1,6 +1,6 @@
 /* What an answer means that is no success (S3 API Reference, "Error responses"). */
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_xml.h"
 
 struct meaning {
     const char *code; /* the store's; at the end of the text where it begins with "*" */

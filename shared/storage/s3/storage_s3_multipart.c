@@ -7,8 +7,8 @@
 #include "base/crash.h"
 #include "base/digest.h"
 #include "base/text.h"
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_xml.h"
 
 #define PARTS_MAX 10000 /* of S3 */
 #define PARTS_BYTES (PARTS_MAX * 256)

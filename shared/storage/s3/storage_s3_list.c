@@ -1,5 +1,5 @@
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_page.h"
+#include "storage/s3/storage_s3.h"
+#include "storage/s3/storage_s3_page.h"
 
 enum err_code s3_run_listing(struct storage_s3 *s3, const struct s3_call *call,
                              struct http_reply *reply, struct err *err)

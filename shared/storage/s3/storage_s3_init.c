@@ -3,7 +3,7 @@
  * is closed to the public and drops unfinished uploads after a day, where the store knows of such
  * settings; many don't, and refuse them each in its own way.
  */
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 #define DEFAULT_REGION "us-east-1" /* the one that must not be named in CreateBucket */
 #define NAMESPACE " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\""

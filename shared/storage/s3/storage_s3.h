@@ -28,7 +28,7 @@
 
 #include "net/http_client.h"
 #include "net/sigv4.h"
-#include "storage/part_memory.h"
+#include "storage/s3/part_memory.h"
 #include "storage/storage_drivers.h"
 
 #define S3_REPLY_BYTES (64 * 1024)           /* of an answer that is no listing */
