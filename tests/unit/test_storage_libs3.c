@@ -4,8 +4,8 @@
 #include <time.h>
 
 #include "check.h"
+#include "storage/libs3/storage_libs3.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_libs3.h"
 
 #define SIXTY_FIVE "01234567890123456789012345678901234567890123456789012345678901234"
 

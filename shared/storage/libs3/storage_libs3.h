@@ -26,8 +26,8 @@
 #include <stdint.h>
 
 #include "base/limits.h"
+#include "storage/libs3/storage_libs3_library.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_libs3_library.h"
 
 #define LIBS3_PIECE (1024 * 1024)   /* read by one request, bytes */
 #define LIBS3_GATHERED (256 * 1024) /* of a put in memory; what is longer goes to the spool */

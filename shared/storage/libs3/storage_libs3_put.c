@@ -8,7 +8,7 @@
 #include "base/digest.h"
 #include "base/io.h"
 #include "base/text.h"
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 #define FIRST_GATHERED (16 * 1024)
 #define MD5_BYTES 16

@@ -1,5 +1,5 @@
 /* What is done to whole objects. */
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 enum err_code libs3_copy_key(char target[LIMIT_KEY_BYTES + 1], const char *key, struct err *err)
 {

@@ -1,5 +1,5 @@
 /* The store's mark: one small object of a name that is no key, so no listing of ours shows it. */
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 static void start_head(struct libs3_request *request, S3RequestContext *context)
 {

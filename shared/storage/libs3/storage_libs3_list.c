@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 struct listed_object {
     char key[LIMIT_KEY_BYTES + 1];

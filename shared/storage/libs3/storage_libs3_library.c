@@ -1,4 +1,4 @@
-#include "storage/storage_libs3_library.h"
+#include "storage/libs3/storage_libs3_library.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

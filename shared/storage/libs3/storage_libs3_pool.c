@@ -1,6 +1,6 @@
 #include <time.h>
 
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 #define NS_PER_SECOND 1000000000LL
 

@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "base/text.h"
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 #define NS_PER_SECOND 1000000000LL
 #define NS_PER_MS 1000000LL

@@ -1,7 +1,7 @@
 /* Reading: a small object comes whole while it is opened, a larger one piece by piece. */
 #include <stdlib.h>
 
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 struct libs3_get {
     struct storage_libs3 *libs3;

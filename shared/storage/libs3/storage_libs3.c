@@ -1,4 +1,4 @@
-#include "storage/storage_libs3.h"
+#include "storage/libs3/storage_libs3.h"
 
 #include <stdlib.h>
 
