@@ -55,7 +55,7 @@ confine() {
 }
 confine '<fcgiapp\.h>' '^shared/app/'
 confine '<fcgi_stdio\.h>' '^$'
-confine '<sqlite3\.h>' '^shared/metadata/metadata_sqlite'
+confine '<sqlite3\.h>' '^shared/metadata/sqlite/'
 confine '<curl/curl\.h>' '^shared/net/'
 confine '<mongoc/' '^shared/metadata/metadata_mongodb'
 confine '<libs3\.h>' '^shared/storage/libs3/'

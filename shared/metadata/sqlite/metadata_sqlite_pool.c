@@ -1,5 +1,5 @@
 #include "base/condition.h"
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 /* With the mutex held: waits until a reader is idle or another may be opened. */
 static enum err_code wait_for_turn(struct metadata_sqlite *db, struct err *err)

@@ -1,4 +1,4 @@
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 static bool copy_texts(sqlite3_stmt *statement, struct file *file)
 {

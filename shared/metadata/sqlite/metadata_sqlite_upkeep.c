@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 #define PURGE_ROWS 1000 /* rows removed in one transaction */
 

@@ -2,7 +2,7 @@
  * Requests with an Idempotency-Key: a row is unfinished (status 0) while its request runs under a
  * lease, and holds the answer afterwards. touched_ms is when it was taken or finished.
  */
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 struct begin_args {
     const struct idempotency_claim *claim;

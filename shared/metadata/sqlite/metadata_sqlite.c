@@ -1,4 +1,4 @@
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 #include "base/condition.h"
 
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 #define NEW_SUFFIX ".new"
 

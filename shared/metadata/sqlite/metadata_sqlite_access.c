@@ -1,4 +1,4 @@
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 #define TOKEN_PAGE 100 /* tokens read at once */
 

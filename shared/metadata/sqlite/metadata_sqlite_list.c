@@ -4,7 +4,7 @@
  * ("narrow") walks its own index instead and sorts what it finds; a wider one is met often enough
  * on the way along the sort's index. Deferred columns: rows passed over are not read.
  */
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 #define LIST_SQL_MAX 2048
 

@@ -8,7 +8,7 @@
 #include <sys/statvfs.h>
 
 #include "base/crash.h"
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 #define CHECKPOINT_WAIT_US (100 * 1000) /* for readers, when the log is too long */
 

@@ -4,7 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 
 #define READER_CACHE_KIB 1024
 #define WRITER_CACHE_KIB 4096
