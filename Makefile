@@ -57,7 +57,7 @@ BACKTRACE_INCLUDE := -idirafter $(dir $(shell gcc -print-libgcc-file-name))inclu
 
 LIB := $(BUILD)/libcoffer.a
 # libmongoc is large: its driver is an object of its own, loaded where METADATA_DRIVER=mongodb.
-MONGODB_SOURCES := $(wildcard shared/metadata/metadata_mongodb*.c)
+MONGODB_SOURCES := $(wildcard shared/metadata/mongodb/*.c)
 MONGODB_OBJECTS := $(MONGODB_SOURCES:%.c=$(BUILD)/%.o)
 MONGODB_LIBS := -lmongoc-1.0 -lbson-1.0
 MONGODB_PLUGIN := $(BUILD)/bin/coffer-mongodb.so

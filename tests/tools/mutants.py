@@ -160,7 +160,7 @@ MUTANTS = (
            "contract", "metadata"),
     Mutant("sqlite_lead_not_handed_on", "lost wake-up", "metadata/sqlite/metadata_sqlite_writer.c",
            "        db->queue_first->leads = true;\n", "", "contract", "metadata"),
-    Mutant("mongodb_delete_of_other_version", "lost update", "metadata/metadata_mongodb_mark.c",
+    Mutant("mongodb_delete_of_other_version", "lost update", "metadata/mongodb/metadata_mongodb_mark.c",
            "    if (version != 0)\n        mongodb_put_version(filter, version);\n", "    (void)version;\n",
            "unit", "metadata_mongodb metadata_mongodb_mark"),
     # net

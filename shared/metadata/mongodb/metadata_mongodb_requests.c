@@ -4,7 +4,7 @@
  * had lost the key made or changed a file after all. A request that changes several rows notes its
  * answer first (`plan`): who takes the key after it was interrupted carries the plan out.
  */
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define TRIES 8 /* to take a key that others take and leave meanwhile */
 

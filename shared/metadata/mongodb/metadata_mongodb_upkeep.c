@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define PURGE_ROWS 500   /* requests removed, or answers taken off rows, in one go */
 #define PENDING_MS 60000 /* an answer that is pending for so long was left by a dead process */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/crash.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define EXPIRED_ROWS 500 /* marked in one go */
 #define ROWS_AT_ONCE 50  /* in one command: FerretDB 1.24 never answers one of 100 */

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 /* Codes of the server: github.com/mongodb/mongo, src/mongo/base/error_codes.yml. */
 enum {

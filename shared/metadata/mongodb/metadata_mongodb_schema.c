@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define SETTINGS_ID "coffer" /* the one document of settings: schema and secret */
 

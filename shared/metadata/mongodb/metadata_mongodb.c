@@ -1,4 +1,4 @@
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #include <stdlib.h>
 

@@ -5,7 +5,7 @@
  * answerKey, which is unique, makes one file of one key whoever holds the lease.
  */
 #include "base/crash.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 #include <stdio.h>
 
 #define DAY_MS (24LL * 3600 * 1000)

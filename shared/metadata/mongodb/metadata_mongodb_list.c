@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/text.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define HINT_SIZE 32
 

@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "base/crash.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 /* Tells of the row whose `field` is the value, if there is one. */
 static enum err_code find_row(struct mongodb_session *session, struct mongodb_question question,

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define LOOKS 5
 #define LOOK_AGAIN_MS 400

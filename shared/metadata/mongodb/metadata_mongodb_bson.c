@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 void mongodb_put_text(bson_t *document, const char *name, const char *text)
 {

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define TOKEN_PAGE 100 /* tokens read at once */
 

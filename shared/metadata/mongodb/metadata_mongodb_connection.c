@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/text.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define APPLICATION "coffer"
 #define NOBODY_MS 1500  /* waited while no server of the set answers */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #define TRIM_ROWS 200 /* removed in one go */
 #define ROW_BYTES 256 /* about what a document takes besides its answer */
