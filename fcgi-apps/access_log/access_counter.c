@@ -1,6 +1,6 @@
-#include "app/access_counter.h"
+#include "access_log/access_counter.h"
 
-#include "app/access_line.h"
+#include "access_log/access_line.h"
 #include "base/crash.h"
 #include "observe/log_list.h"
 

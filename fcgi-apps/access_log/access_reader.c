@@ -1,4 +1,4 @@
-#include "app/access_reader.h"
+#include "access_log/access_reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "app/access_line.h"
+#include "access_log/access_line.h"
 
 #define BUFFER_SIZE (256 * 1024)
 

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/access_counter.h"
-#include "app/access_reader.h"
+#include "access_log/access_counter.h"
+#include "access_log/access_reader.h"
 #include "app/app.h"
 
 #define PROGRAM "access_log"

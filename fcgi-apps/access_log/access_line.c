@@ -1,4 +1,4 @@
-#include "app/access_line.h"
+#include "access_log/access_line.h"
 
 #include "base/text.h"
 #include "http/route_match.h"
