@@ -35,7 +35,7 @@ STEPS = {
                      "try_update", "shared/files/files_update.c"),
     "health": (("GET", "/health", {}), "step.health", "get_health", "fcgi-apps/health.c"),
     "metrics": (("GET", "/api/metrics", {}), "step.metrics",
-                "answer", "fcgi-apps/metrics.c"),
+                "answer", "fcgi-apps/metrics/metrics.c"),
 }
 SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 

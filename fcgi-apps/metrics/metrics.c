@@ -3,9 +3,9 @@
 #include <pthread.h>
 
 #include "app/app.h"
-#include "app/gateway_status.h"
 #include "base/crash.h"
 #include "base/free_space.h"
+#include "metrics/gateway_status.h"
 #include "observe/metrics.h"
 
 #define METRICS_MAX (8 * 1024 * 1024)
