@@ -1,10 +1,10 @@
 /* GET and HEAD /api/files/{id}, …/download, …/meta (API.md). */
 #include "app/app.h"
-#include "app/file_answer.h"
 #include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/files_open.h"
 #include "files/sniff.h"
+#include "files_get/file_answer.h"
 #include "http/range_condition.h"
 
 static enum err_code refuse_inline(struct err *err)

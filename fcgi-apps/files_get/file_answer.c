@@ -1,4 +1,4 @@
-#include "app/file_answer.h"
+#include "files_get/file_answer.h"
 
 #include <inttypes.h>
 
