@@ -34,7 +34,7 @@ static enum err_code get_ready(struct app_ctx *ctx, struct err *err)
 {
     struct health_result results[HEALTH_PARTS];
     for (int part = 0; part < HEALTH_PARTS; part++)
-        health_check(ctx->health, (enum health_part)part, &results[part]);
+        health_check(ctx->own, (enum health_part)part, &results[part]);
     bool is_full = results[HEALTH_STORAGE].code == ERR_DISK_FULL;
     const struct health_result *bad = results[HEALTH_STORAGE].code != ERR_OK && !is_full
                                           ? &results[HEALTH_STORAGE]
@@ -67,8 +67,8 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     struct buf *out = &ctx->response.body;
     if (crash_or_fail("step.health"))
         return err_set_internal(err, ERR_INTERNAL, 0, "health", "a test has it fail");
-    health_check(ctx->health, HEALTH_STORAGE, &storage);
-    health_check(ctx->health, HEALTH_METADATA, &metadata);
+    health_check(ctx->own, HEALTH_STORAGE, &storage);
+    health_check(ctx->own, HEALTH_METADATA, &metadata);
     /* Without metadata nothing can be served; without storage lists and metadata still can. */
     bool down = metadata.code != ERR_OK;
     bool degraded = storage.code != ERR_OK;
@@ -165,10 +165,24 @@ static const struct endpoint endpoints[] = {
     {ROUTE_ERROR, GET, ENDPOINT_OPEN, get_error},
 };
 
+static enum err_code open_checks(const struct files *files, void **ret_own, struct err *err)
+{
+    struct health *health = NULL;
+    enum err_code code = health_open(&health, files->storage, files->metadata, files->clock, err);
+    *ret_own = health;
+    return code;
+}
+
+static void close_checks(void *own)
+{
+    health_close(own);
+}
+
 static const struct app health_app = {
     .name = "health",
     .workers = APP_WORKERS_OTHER,
-    .checks_health = true,
+    .open = open_checks,
+    .close = close_checks,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

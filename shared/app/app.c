@@ -10,7 +10,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "app/health.h"
 #include "app/installation_watch.h"
 #include "app/serve.h"
 #include "app/sweeper.h"
@@ -41,7 +40,7 @@ struct process {
     struct installation_watch *installation_watch;
     struct workers *workers;
     struct sweeper *sweeper;
-    struct health *health;
+    void *own; /* what app->open made */
 };
 
 static unsigned outcome_of(enum err_code code)
@@ -263,10 +262,9 @@ static enum err_code open_process(struct process *process, struct err *err)
     enum err_code code = open_observers(process, err);
     if (code == ERR_OK)
         code = open_drivers(process, err);
-    if (code == ERR_OK && process->app->checks_health)
-        code =
-            health_open(&process->health, process->storage, process->metadata, &clock_system, err);
-    process->service.health = process->health;
+    if (code == ERR_OK && process->app->open)
+        code = process->app->open(&process->service.files, &process->own, err);
+    process->service.own = process->own;
     if (code == ERR_OK && process->app->uses_stores)
         code = installation_watch_open(&process->installation_watch, &process->service, err);
     if (code == ERR_OK && has_sweeper(process)) /* before the workers, who wake it */
@@ -282,7 +280,8 @@ static void close_process(struct process *process)
     workers_close(process->workers);
     sweeper_close(process->sweeper);
     installation_watch_close(process->installation_watch);
-    health_close(process->health);
+    if (process->app->close)
+        process->app->close(process->own);
     slots_close(process->slots);
     step_pool_close(process->step_pool);
     object_cache_close(process->object_cache);

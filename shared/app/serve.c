@@ -281,7 +281,7 @@ static void begin(struct app_ctx *ctx, const struct service *service, struct fcg
                             .files = &service->files,
                             .log = service->log,
                             .report = service->report,
-                            .health = service->health,
+                            .own = service->own,
                             .slots = service->slots,
                             .started_ns = clock_steady_ns(service->files.clock),
                             .process_started_ns = service->started_ns};

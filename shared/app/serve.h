@@ -15,7 +15,7 @@ struct service {
     struct report *report; /* or NULL */
     struct spans *spans;   /* or NULL */
     struct files files;
-    struct health *health; /* or NULL */
+    void *own;             /* what app->open made, or NULL */
     struct slots *slots;   /* of downloads from a store, or NULL */
     bool takes_turns;      /* requests are short and wait for nobody: workers take turns */
     int64_t started_ns;    /* steady time */
