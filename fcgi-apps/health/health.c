@@ -1,10 +1,10 @@
 /* /live, /ready, /health and their /api/health aliases, and the gateway's error pages (API.md,
  * "Operations" and "Every answer"). */
-#include "app/health.h"
 #include "app/app.h"
 #include "base/crash.h"
 #include "files/files_open.h"
 #include "files/upload_sink.h"
+#include "health/health_checks.h"
 #include "http/disposition.h"
 #include "http/jsonio.h"
 #include "http/problem.h"

@@ -2,8 +2,8 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "app/health.h"
 #include "check.h"
+#include "health/health_checks.h"
 #include "storage/storage_drivers.h"
 #include "store.h"
 

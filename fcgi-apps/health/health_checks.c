@@ -1,4 +1,4 @@
-#include "app/health.h"
+#include "health/health_checks.h"
 
 #include <stdlib.h>
 
