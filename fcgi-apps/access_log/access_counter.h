@@ -2,8 +2,8 @@
  * What becomes of a line of the access log: the gateway's metrics and one log line, of every answer
  * lighttpd gave, whoever made it. Used by one thread.
  */
-#ifndef COFFER_APP_ACCESS_COUNTER_H
-#define COFFER_APP_ACCESS_COUNTER_H
+#ifndef COFFER_ACCESS_LOG_ACCESS_COUNTER_H
+#define COFFER_ACCESS_LOG_ACCESS_COUNTER_H
 
 #include "observe/gateway_runs.h"
 #include "observe/log.h"

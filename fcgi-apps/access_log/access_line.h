@@ -5,8 +5,8 @@
  * own. A line that was cut, or that begins in another's middle, has another first field or another
  * number of fields, and is no line. Used by one thread.
  */
-#ifndef COFFER_APP_ACCESS_LINE_H
-#define COFFER_APP_ACCESS_LINE_H
+#ifndef COFFER_ACCESS_LOG_ACCESS_LINE_H
+#define COFFER_ACCESS_LOG_ACCESS_LINE_H
 
 #include <stdbool.h>
 #include <stdint.h>

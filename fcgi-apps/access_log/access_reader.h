@@ -3,8 +3,8 @@
  * what is not read yet stays in the pipe for the next reader, should this one be killed. Used by one
  * thread.
  */
-#ifndef COFFER_APP_ACCESS_READER_H
-#define COFFER_APP_ACCESS_READER_H
+#ifndef COFFER_ACCESS_LOG_ACCESS_READER_H
+#define COFFER_ACCESS_LOG_ACCESS_READER_H
 
 #include <stdbool.h>
 #include <stddef.h>

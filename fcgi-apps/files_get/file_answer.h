@@ -3,8 +3,8 @@
  * gateway sending the file itself or the program streaming it from the store, or a redirect to the
  * store. Conditions have been judged; the range is judged here.
  */
-#ifndef COFFER_APP_FILE_ANSWER_H
-#define COFFER_APP_FILE_ANSWER_H
+#ifndef COFFER_FILES_GET_FILE_ANSWER_H
+#define COFFER_FILES_GET_FILE_ANSWER_H
 
 #include "app/app.h"
 #include "http/range_condition.h"

@@ -4,8 +4,8 @@
  * one check a second, and a store that is silent holds no worker: after HEALTH_PATIENCE_MS it counts
  * as down. Thread-safe.
  */
-#ifndef COFFER_APP_HEALTH_H
-#define COFFER_APP_HEALTH_H
+#ifndef COFFER_HEALTH_HEALTH_CHECKS_H
+#define COFFER_HEALTH_HEALTH_CHECKS_H
 
 #include "base/clock.h"
 #include "base/errors.h"

@@ -2,8 +2,8 @@
  * How lighttpd is, by its mod_status: asked over a socket of its own (lighttpd/access.conf) that
  * nobody else reaches, at each scrape.
  */
-#ifndef COFFER_APP_GATEWAY_STATUS_H
-#define COFFER_APP_GATEWAY_STATUS_H
+#ifndef COFFER_METRICS_GATEWAY_STATUS_H
+#define COFFER_METRICS_GATEWAY_STATUS_H
 
 #include "base/clock.h"
 #include "base/config.h"
