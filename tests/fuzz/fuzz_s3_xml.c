@@ -4,8 +4,6 @@
  */
 #include "fuzz.h"
 #include "storage/s3/storage_s3.h"
-#include "storage/s3/storage_s3_page.h"
-#include "storage/s3/storage_s3_xml.h"
 
 struct told {
     size_t elements;

@@ -143,7 +143,7 @@ MUTANTS = (
            "if (code != ERR_OK || *ret_len > 0)\n        return code;\n    return err_set_internal(err, get->is_counted",
            "if (code != ERR_OK || *ret_len <= wanted)\n        return code;\n    return err_set_internal(err, get->is_counted",
            "unit", "storage_s3 storage_s3_answers storage_s3_quirks files_download"),
-    Mutant("libs3_range_outside", "off by one", "storage/libs3/storage_libs3_get.c",
+    Mutant("libs3_range_outside", "off by one", "storage/libs3/storage_libs3_transfer.c",
            "get->end = wanted->length < 0 ? get->size : wanted->offset + wanted->length;",
            "get->end = wanted->length < 0 ? get->size : wanted->offset + wanted->length + 1;",
            "contract", "storage"),

@@ -3,13 +3,327 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include "base/crash.h"
+#include "base/id.h"
+#include "base/io.h"
+#include "base/text.h"
 #include "storage/storage_drivers.h"
+
+/* The folders of DATA_DIR. Whatever else the installation keeps has its place in them. */
+static const struct {
+    const char *name;
+    mode_t mode;
+} folders[] = {
+    {FS_OBJECTS, FS_DIR_MODE},
+    {"db", FS_PRIVATE_DIR_MODE},
+    {"log", FS_DIR_MODE},
+};
+#define FOLDER_COUNT (sizeof folders / sizeof folders[0])
+
+#define BARE_DEPTH 2 /* DATA_DIR, objects, shard: what init makes is no deeper */
+
+static enum err_code config_failed(struct err *err, int os_errno, const char *operation,
+                                   const char *what)
+{
+    return err_set_internal(err, ERR_CONFIG, os_errno, operation, "DATA_DIR: %s: %s.", what,
+                            strerror(os_errno));
+}
+
+static void close_keeping_errno(int fd)
+{
+    int os_errno = errno;
+    close(fd);
+    errno = os_errno;
+}
+
+/* What a file system puts into its own root, and what an init that was cut short left. */
+static bool is_ignored(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lost+found") == 0 ||
+           strcmp(name, FS_MARKER_TEMP) == 0;
+}
+
+#define DATABASE_MARKER "coffer-database" /* as the database's init leaves it */
+
+/* What a database and its service keep beside it, where the bytes were kept elsewhere until now. */
+static bool is_neighbour(int data_fd, const char *name)
+{
+    struct stat stat;
+    if (strcmp(name, "db") != 0 && strcmp(name, "log") != 0 && strcmp(name, DATABASE_MARKER) != 0)
+        return false;
+    return fstatat(data_fd, DATABASE_MARKER, &stat, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static bool is_own_folder(const char *name)
+{
+    for (size_t i = 0; i < FOLDER_COUNT; i++)
+        if (strcmp(folders[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_bare(int dir_fd, int depth);
+
+static bool is_bare_child(int dir_fd, const char *name, int depth)
+{
+    if (depth > BARE_DEPTH || (depth == 1 && !is_own_folder(name)))
+        return false;
+    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool bare = is_bare(fd, depth);
+    close(fd);
+    return bare;
+}
+
+/* Nothing but what an init that was cut short may have made: own folders, and no file in them. */
+static bool is_bare(int dir_fd, int depth)
+{
+    int own_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = own_fd >= 0 ? fdopendir(own_fd) : NULL;
+    if (!dir) {
+        if (own_fd >= 0)
+            close(own_fd);
+        return false;
+    }
+    bool bare = true;
+    struct dirent *entry = NULL;
+    while (bare && (entry = readdir(dir)))
+        bare = is_ignored(entry->d_name) || (depth == 0 && is_neighbour(dir_fd, entry->d_name)) ||
+               is_bare_child(dir_fd, entry->d_name, depth + 1);
+    closedir(dir);
+    return bare;
+}
+
+/* A folder with exactly this mode, whatever the umask is; one that stands already is taken. */
+static int make_folder(int dir_fd, const char *name, mode_t mode)
+{
+    if (mkdirat(dir_fd, name, mode) != 0 && errno != EEXIST)
+        return -1;
+    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fchmod(fd, mode) != 0) {
+        close_keeping_errno(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int make_shards(int objects_fd)
+{
+    for (unsigned i = 0; i < FS_SHARDS; i++) {
+        char name[STORAGE_SHARD_LENGTH + 1];
+        snprintf(name, sizeof name, "%02x", i & 0xFFu);
+        int fd = make_folder(objects_fd, name, FS_DIR_MODE);
+        if (fd < 0)
+            return -1;
+        close(fd);
+    }
+    return fsync(objects_fd);
+}
+
+static enum err_code make_folders(int data_fd, struct err *err)
+{
+    for (size_t i = 0; i < FOLDER_COUNT; i++) {
+        int fd = make_folder(data_fd, folders[i].name, folders[i].mode);
+        if (fd < 0)
+            return config_failed(err, errno, "make folder", folders[i].name);
+        bool made = strcmp(folders[i].name, FS_OBJECTS) != 0 || make_shards(fd) == 0;
+        close_keeping_errno(fd);
+        if (!made)
+            return config_failed(err, errno, "make shards", FS_OBJECTS);
+    }
+    if (fsync(data_fd) != 0)
+        return config_failed(err, errno, "fsync", "folder");
+    return ERR_OK;
+}
+
+/* Last of all, and at once: a folder with a marker is whole. */
+static enum err_code write_marker(int data_fd, struct err *err)
+{
+    char text[sizeof FS_MARKER_TEXT + ID_SIZE];
+    char id[ID_SIZE];
+    id_new(&clock_system, id);
+    int len = snprintf(text, sizeof text, FS_MARKER_TEXT "%s\n", id);
+    int fd = openat(data_fd, FS_MARKER_TEMP, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+                    FS_FILE_MODE);
+    if (fd < 0)
+        return config_failed(err, errno, "make marker", FS_MARKER);
+    bool written =
+        fchmod(fd, FS_FILE_MODE) == 0 && write(fd, text, (size_t)len) == len && fsync(fd) == 0;
+    close_keeping_errno(fd);
+    if (!written || renameat(data_fd, FS_MARKER_TEMP, data_fd, FS_MARKER) != 0 ||
+        fsync(data_fd) != 0)
+        return config_failed(err, errno, "write marker", FS_MARKER);
+    return ERR_OK;
+}
+
+/* A folder with a marker: is all there that init made? */
+static enum err_code check_whole(int data_fd, struct err *err)
+{
+    int fd = openat(data_fd, FS_OBJECTS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return config_failed(err, errno, "open folder", FS_OBJECTS);
+    enum err_code code = fs_check_marker(fd, err);
+    for (unsigned i = 0; code == ERR_OK && i < FS_SHARDS; i++) {
+        char name[STORAGE_SHARD_LENGTH + 1];
+        struct stat stat;
+        snprintf(name, sizeof name, "%02x", i & 0xFFu);
+        if (fstatat(fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(stat.st_mode))
+            code = err_set_internal(err, ERR_CONFIG, 0, "check folders",
+                                    "DATA_DIR: the folder objects/%s is missing.", name);
+    }
+    close(fd);
+    if (code == ERR_OK)
+        return err_set_internal(err, ERR_EXISTS, 0, "init", "The data folder is there already.");
+    err->code = ERR_CONFIG;
+    return ERR_CONFIG;
+}
+
+static enum err_code init_locked(int data_fd, struct err *err)
+{
+    struct stat stat;
+    if (fstatat(data_fd, FS_MARKER, &stat, AT_SYMLINK_NOFOLLOW) == 0)
+        return check_whole(data_fd, err);
+    if (!is_bare(data_fd, 0))
+        return err_set_internal(err, ERR_CONFIG, 0, "init",
+                                "DATA_DIR is neither empty nor a data folder of coffer (it holds "
+                                "no " FS_MARKER ").");
+    enum err_code code = make_folders(data_fd, err);
+    return code == ERR_OK ? write_marker(data_fd, err) : code;
+}
+
+/* So that the folder itself is there after a power loss. */
+static enum err_code sync_parent(int data_fd, struct err *err)
+{
+    int fd = openat(data_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return ERR_OK; /* another's folder: theirs to care for */
+    int result = fsync(fd);
+    close_keeping_errno(fd);
+    return result == 0 ? ERR_OK : config_failed(err, errno, "fsync", "parent folder");
+}
+
+static enum err_code fs_init(const struct config *config, const struct clock *clock,
+                             struct err *err)
+{
+    (void)clock;
+    bool made = mkdir(config->data_dir, FS_DIR_MODE) == 0;
+    if (!made && errno != EEXIST)
+        return config_failed(err, errno, "make folder", config->data_dir);
+    int fd = open(config->data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return config_failed(err, errno, "open folder", config->data_dir);
+    enum err_code code = ERR_OK;
+    if ((made && fchmod(fd, FS_DIR_MODE) != 0) || flock(fd, LOCK_EX) != 0)
+        code = config_failed(err, errno, "lock folder", config->data_dir);
+    if (code == ERR_OK)
+        code = init_locked(fd, err);
+    if (code == ERR_OK && made)
+        code = sync_parent(fd, err);
+    close(fd);
+    return code;
+}
+
+/* The store's mark: the file DATA_DIR/coffer-installation beside the folder of objects. */
+
+#define MARK_PATH "../" STORAGE_MARK /* from the folder of objects */
+#define NONCE_BYTES 8
+#define TEMP_SIZE (sizeof MARK_PATH ".new-" + 2 * (size_t)NONCE_BYTES)
+
+static enum err_code read_text(int fd, char ret_text[STORAGE_MARK_SIZE], struct err *err)
+{
+    char text[STORAGE_MARK_SIZE + 1] = "";
+    ssize_t len = pread(fd, text, STORAGE_MARK_SIZE, 0);
+    if (len < 0)
+        return fs_failed(err, errno, "read mark");
+    if (len > LIMIT_MARK_BYTES || strlen(text) != (size_t)len)
+        return err_set_internal(err, ERR_CONFIG, 0, "read mark",
+                                "DATA_DIR/" STORAGE_MARK " is not a file of coffer.");
+    memcpy(ret_text, text, (size_t)len + 1);
+    return ERR_OK;
+}
+
+static enum err_code fs_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err)
+{
+    struct fs_root *root = NULL;
+    enum err_code code = fs_root_borrow(state, &root, err);
+    if (code != ERR_OK)
+        return code;
+    int fd = openat(root->fd, MARK_PATH, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int os_errno = errno;
+    fs_root_release(state, root);
+    if (fd < 0 && os_errno == ENOENT)
+        return err_set_internal(err, ERR_NOT_FOUND, os_errno, "open mark", "There is no mark.");
+    if (fd < 0)
+        return fs_failed(err, os_errno, "open mark");
+    code = read_text(fd, ret_text, err);
+    close(fd);
+    return code;
+}
+
+static enum err_code write_temp(const struct storage_fs *fs, int dir_fd, const char *name,
+                                const char *text, struct err *err)
+{
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(dir_fd, name, flags, FS_FILE_MODE);
+    if (fd < 0)
+        return fs_failed(err, errno, "make mark");
+    enum err_code code = io_write_all(fd, text, strlen(text), err);
+    if (code == ERR_OK && fs->calls->fsync(fd) != 0)
+        code = fs_failed(err, errno, "fsync mark");
+    close(fd);
+    return code;
+}
+
+/* Under its name at once, or not at all. */
+static enum err_code place(int dir_fd, const char *temp, bool replace, struct err *err)
+{
+    int result = replace ? renameat(dir_fd, temp, dir_fd, MARK_PATH)
+                         : linkat(dir_fd, temp, dir_fd, MARK_PATH, 0);
+    if (result != 0 && errno == EEXIST)
+        return err_set_internal(err, ERR_EXISTS, EEXIST, "place mark", "There is a mark already.");
+    return result == 0 ? ERR_OK : fs_failed(err, errno, "place mark");
+}
+
+static enum err_code sync_folder(const struct storage_fs *fs, int objects_fd, struct err *err)
+{
+    int fd = openat(objects_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fs_failed(err, errno, "open data folder");
+    enum err_code code =
+        fs->calls->fsync(fd) == 0 ? ERR_OK : fs_failed(err, errno, "fsync data folder");
+    close(fd);
+    return code;
+}
+
+static enum err_code fs_write_mark(void *state, const char *text, bool replace, struct err *err)
+{
+    struct storage_fs *fs = state;
+    struct fs_root *root = NULL;
+    unsigned char random[NONCE_BYTES];
+    char nonce[2 * NONCE_BYTES + 1];
+    char temp[TEMP_SIZE];
+    enum err_code code = fs_root_borrow(fs, &root, err);
+    if (code != ERR_OK)
+        return code;
+    clock_random(fs->clock, random, sizeof random);
+    text_hex(random, sizeof random, nonce);
+    snprintf(temp, sizeof temp, MARK_PATH ".new-%s", nonce);
+    code = write_temp(fs, root->fd, temp, text, err);
+    if (code == ERR_OK)
+        code = place(root->fd, temp, replace, err);
+    unlinkat(root->fd, temp, 0); /* gone already where it was renamed */
+    if (code == ERR_OK)
+        code = sync_folder(fs, root->fd, err);
+    fs_root_release(fs, root);
+    return code;
+}
 
 enum err_code fs_open_with(void **ret_state, const struct config *config, const struct clock *clock,
                            const struct fs_calls *calls, struct err *err)

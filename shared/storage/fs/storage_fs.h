@@ -66,7 +66,7 @@ struct storage_fs {
     struct fs_root *root; /* NULL until the store was seen */
 };
 
-/* storage_fs_root.c: the way from a key to an open file */
+/* The way from a key to an open file. */
 
 /* Fills *err for a failed system call. ENOENT is the store's absence here, never an object's. */
 enum err_code fs_failed(struct err *err, int os_errno, const char *operation);
@@ -88,20 +88,6 @@ enum err_code fs_open_object(struct storage_fs *fs, const char *key, int *ret_fd
 /* Is there a marker beside the objects folder `objects_fd`? */
 enum err_code fs_check_marker(int objects_fd, struct err *err) ERR_MUST_CHECK;
 
-/* storage_fs_init.c */
-
-enum err_code fs_init(const struct config *config, const struct clock *clock, struct err *err)
-    ERR_MUST_CHECK;
-
-/* storage_fs_mark.c */
-
-enum err_code fs_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err)
-    ERR_MUST_CHECK;
-enum err_code fs_write_mark(void *state, const char *text, bool replace, struct err *err)
-    ERR_MUST_CHECK;
-
-/* storage_fs_put.c */
-
 enum err_code fs_put_begin(void *state, const char *key, int64_t size_hint, void **ret_put,
                            struct err *err) ERR_MUST_CHECK;
 enum err_code fs_put_write(void *state, const void *data, size_t len, struct err *err)
@@ -113,8 +99,6 @@ enum err_code fs_put_purge(void *state, int64_t before_ms, int *ret_purged, stru
     ERR_MUST_CHECK;
 /* Writes a byte where uploads are written, and lets it go. ERR_DISK_FULL like an upload. */
 enum err_code fs_put_probe(struct storage_fs *fs, struct err *err) ERR_MUST_CHECK;
-
-/* storage_fs.c */
 
 /* The driver's open with other system calls. */
 enum err_code fs_open_with(void **ret_state, const struct config *config, const struct clock *clock,

@@ -21,12 +21,13 @@
 #ifndef COFFER_STORAGE_STORAGE_LIBS3_H
 #define COFFER_STORAGE_STORAGE_LIBS3_H
 
+#include <libs3.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/errors.h"
 #include "base/limits.h"
-#include "storage/libs3/storage_libs3_library.h"
 #include "storage/storage_drivers.h"
 
 #define LIBS3_PIECE (1024 * 1024)   /* read by one request, bytes */
@@ -77,8 +78,6 @@ struct storage_libs3 {
     pthread_cond_t claim_released;
     struct libs3_claim *claims;
 };
-
-/* ---- storage_libs3_request.c: one request with its repeats ---- */
 
 enum libs3_given_up {
     LIBS3_RUNNING,
@@ -132,30 +131,18 @@ bool libs3_may_try(struct storage_libs3 *libs3, unsigned attempt, int64_t deadli
 /* The wait before attempt number `attempt` (2, 3, …): exponential with full jitter, in ns. */
 int64_t libs3_backoff_ns(const struct clock *clock, unsigned attempt);
 
-/* ---- storage_libs3_pool.c ---- */
-
 void libs3_pool_init(struct storage_libs3 *libs3);
 void libs3_pool_release(struct storage_libs3 *libs3);
-/* A context without a request; waits for one until `deadline_ns` (steady). ERR_STORAGE_UNAVAILABLE.
- * The caller gives it back with libs3_pool_give. */
-enum err_code libs3_pool_take(struct storage_libs3 *libs3, int64_t deadline_ns,
-                              S3RequestContext **ret_context, struct err *err) ERR_MUST_CHECK;
-/* NULL: it was destroyed. */
-void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context);
 void libs3_pool_usage(void *state, struct pool_usage *ret_usage);
 /* Waits until no other put of this process publishes the key, and takes it. */
 void libs3_claim_take(struct storage_libs3 *libs3, struct libs3_claim *claim);
 void libs3_claim_release(struct storage_libs3 *libs3, const struct libs3_claim *claim);
-
-/* ---- storage_libs3_get.c ---- */
 
 enum err_code libs3_get_open(void *state, const struct storage_wanted *wanted, void **ret_get,
                              struct err *err) ERR_MUST_CHECK;
 enum err_code libs3_get_read(void *state, void *target, size_t size, size_t *ret_len,
                              struct err *err) ERR_MUST_CHECK;
 void libs3_get_close(void *state);
-
-/* ---- storage_libs3_put.c ---- */
 
 enum err_code libs3_put_begin(void *state, const char *key, int64_t size_hint, void **ret_put,
                               struct err *err) ERR_MUST_CHECK;
@@ -168,14 +155,10 @@ void libs3_put_close(void *state);
 enum err_code libs3_put_purge(void *state, int64_t before_ms, int *ret_purged, struct err *err)
     ERR_MUST_CHECK;
 
-/* ---- storage_libs3_list.c ---- */
-
 enum err_code libs3_list(void *state, storage_list_callback *callback, void *context,
                          struct err *err) ERR_MUST_CHECK;
 /* libs3 reads a listing's UTC times as local ones: the seconds since 1970 that were meant. */
 int64_t libs3_listed_time(int64_t seconds);
-
-/* ---- storage_libs3_objects.c ---- */
 
 /* Copies a key of ours. ERR_INTERNAL when it is none. */
 enum err_code libs3_copy_key(char target[LIMIT_KEY_BYTES + 1], const char *key, struct err *err)
@@ -195,25 +178,45 @@ enum err_code libs3_check_wanted(const struct libs3_request *seen,
 
 enum err_code libs3_stat(void *state, const char *key, struct storage_stat *ret_stat,
                          struct err *err) ERR_MUST_CHECK;
-enum err_code libs3_remove(void *state, const char *key, struct err *err) ERR_MUST_CHECK;
-enum err_code libs3_remove_orphan(void *state, const char *key,
-                                  const struct orphan_question *question, bool *ret_removed,
-                                  struct err *err) ERR_MUST_CHECK;
-enum err_code libs3_copy(void *state, const struct storage_wanted *from, const char *to,
-                         char ret_tag[STORAGE_TAG_SIZE], struct err *err) ERR_MUST_CHECK;
 
-/* ---- storage_libs3_mark.c ---- */
+/*
+ * Debian's libs3 (libs3.so.2), loaded when a store is opened with it and not before: with what it
+ * needs it is 9 MB of memory, which programs over another store don't pay. Only its header is
+ * needed to build. Loaded and initialised once per process and kept; its functions may then be
+ * called by any thread, but see libs3_compose_lock.
+ */
 
-enum err_code libs3_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err)
+#define LIBS3_FILE "libs3.so.2"
+
+/* The functions that are used, with the names and types of libs3.h, and one of what it needs. */
+struct libs3_library {
+    __typeof__(&S3_initialize) initialize;
+    __typeof__(&S3_get_status_name) get_status_name;
+    __typeof__(&S3_validate_bucket_name) validate_bucket_name;
+    __typeof__(&S3_create_request_context) create_request_context;
+    __typeof__(&S3_destroy_request_context) destroy_request_context;
+    __typeof__(&S3_runonce_request_context) runonce_request_context;
+    __typeof__(&S3_get_request_context_fdsets) get_request_context_fdsets;
+    __typeof__(&S3_get_request_context_timeout) get_request_context_timeout;
+    __typeof__(&S3_test_bucket) test_bucket;
+    __typeof__(&S3_create_bucket) create_bucket;
+    __typeof__(&S3_list_bucket) list_bucket;
+    __typeof__(&S3_put_object) put_object;
+    __typeof__(&S3_get_object) get_object;
+    __typeof__(&S3_head_object) head_object;
+    __typeof__(&S3_copy_object) copy_object;
+    __typeof__(&S3_delete_object) delete_object;
+    /* libxml2's, which libs3 calls from any thread and never initialises. */
+    void (*init_xml)(void);
+};
+
+/* The library, loaded by the first call. ERR_CONFIG when it is not installed; then the next call
+ * tries again. */
+enum err_code libs3_library_open(const struct libs3_library **ret_library, struct err *err)
     ERR_MUST_CHECK;
-enum err_code libs3_write_mark(void *state, const char *text, bool replace, struct err *err)
-    ERR_MUST_CHECK;
 
-/* ---- storage_libs3.c ---- */
-
-/* Is the bucket there? *ret_status (may be NULL) is set also on failure: what libs3 made of the
- * answer, where the code says too little. */
-enum err_code libs3_ask_for_bucket(struct storage_libs3 *libs3, S3Status *ret_status,
-                                   struct err *err) ERR_MUST_CHECK;
+/* Fills *ret_library from `file`; what is loaded stays. For libs3_library_open and tests. */
+enum err_code libs3_library_load(const char *file, struct libs3_library *ret_library,
+                                 struct err *err) ERR_MUST_CHECK;
 
 #endif

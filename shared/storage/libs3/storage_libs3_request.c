@@ -1,5 +1,11 @@
+#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -8,6 +14,227 @@
 #include "storage/libs3/storage_libs3.h"
 
 #define NS_PER_SECOND 1000000000LL
+
+static void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context);
+
+void libs3_pool_init(struct storage_libs3 *libs3)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&libs3->pool_mutex, NULL);
+    pthread_cond_init(&libs3->pool_returned, &attributes);
+    pthread_mutex_init(&libs3->claim_mutex, NULL);
+    pthread_cond_init(&libs3->claim_released, NULL);
+    pthread_condattr_destroy(&attributes);
+}
+
+void libs3_pool_release(struct storage_libs3 *libs3)
+{
+    for (unsigned i = 0; i < libs3->idle_count; i++)
+        libs3->library->destroy_request_context(libs3->idle[i]);
+    pthread_cond_destroy(&libs3->claim_released);
+    pthread_mutex_destroy(&libs3->claim_mutex);
+    pthread_cond_destroy(&libs3->pool_returned);
+    pthread_mutex_destroy(&libs3->pool_mutex);
+}
+
+/* With the mutex held. */
+static bool wait_for_turn(struct storage_libs3 *libs3, int64_t deadline_ns)
+{
+    while (libs3->borrowed >= LIBS3_CONNECTIONS) {
+        int64_t left_ns = deadline_ns - clock_steady_ns(libs3->clock);
+        struct timespec until;
+        if (left_ns <= 0)
+            return false;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        int64_t until_ns = (int64_t)until.tv_nsec + left_ns;
+        until.tv_sec += (time_t)(until_ns / NS_PER_SECOND);
+        until.tv_nsec = (long)(until_ns % NS_PER_SECOND);
+        pthread_cond_timedwait(&libs3->pool_returned, &libs3->pool_mutex, &until);
+    }
+    return true;
+}
+
+/* A context without a request; waits for one until `deadline_ns` (steady). ERR_STORAGE_UNAVAILABLE.
+ * The caller gives it back with libs3_pool_give. */
+static enum err_code libs3_pool_take(struct storage_libs3 *libs3, int64_t deadline_ns,
+                                     S3RequestContext **ret_context, struct err *err)
+{
+    S3RequestContext *context = NULL;
+    pthread_mutex_lock(&libs3->pool_mutex);
+    bool has_turn = wait_for_turn(libs3, deadline_ns);
+    if (has_turn) {
+        libs3->borrowed++;
+        if (libs3->idle_count > 0)
+            context = libs3->idle[--libs3->idle_count];
+    }
+    pthread_mutex_unlock(&libs3->pool_mutex);
+    if (!has_turn)
+        return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "take connection",
+                                "All %d connections to the store are in use.", LIBS3_CONNECTIONS);
+    if (!context && libs3->library->create_request_context(&context) != S3StatusOK) {
+        libs3_pool_give(libs3, NULL);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "take connection", "Out of memory.");
+    }
+    *ret_context = context;
+    return ERR_OK;
+}
+
+/* NULL: it was destroyed. */
+static void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context)
+{
+    pthread_mutex_lock(&libs3->pool_mutex);
+    libs3->borrowed--;
+    if (context && libs3->idle_count < LIBS3_IDLE_CONNECTIONS) {
+        libs3->idle[libs3->idle_count++] = context;
+        context = NULL;
+    }
+    pthread_cond_signal(&libs3->pool_returned);
+    pthread_mutex_unlock(&libs3->pool_mutex);
+    if (context)
+        libs3->library->destroy_request_context(context);
+}
+
+void libs3_pool_usage(void *state, struct pool_usage *ret_usage)
+{
+    struct storage_libs3 *libs3 = state;
+    pthread_mutex_lock(&libs3->pool_mutex);
+    ret_usage->busy = (unsigned)libs3->borrowed;
+    ret_usage->idle = (unsigned)libs3->idle_count;
+    pthread_mutex_unlock(&libs3->pool_mutex);
+}
+
+static bool is_claimed(const struct storage_libs3 *libs3, const char *key)
+{
+    for (const struct libs3_claim *claim = libs3->claims; claim; claim = claim->next)
+        if (strcmp(claim->key, key) == 0)
+            return true;
+    return false;
+}
+
+void libs3_claim_take(struct storage_libs3 *libs3, struct libs3_claim *claim)
+{
+    pthread_mutex_lock(&libs3->claim_mutex);
+    while (is_claimed(libs3, claim->key))
+        pthread_cond_wait(&libs3->claim_released, &libs3->claim_mutex);
+    claim->next = libs3->claims;
+    libs3->claims = claim;
+    pthread_mutex_unlock(&libs3->claim_mutex);
+}
+
+void libs3_claim_release(struct storage_libs3 *libs3, const struct libs3_claim *claim)
+{
+    pthread_mutex_lock(&libs3->claim_mutex);
+    struct libs3_claim **at = &libs3->claims;
+    while (*at != claim)
+        at = &(*at)->next;
+    *at = claim->next;
+    pthread_cond_broadcast(&libs3->claim_released);
+    pthread_mutex_unlock(&libs3->claim_mutex);
+}
+
+#define USER_AGENT "coffer/" COFFER_VERSION
+
+static pthread_mutex_t load_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t compose_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct libs3_library loaded;
+static bool is_loaded;
+
+#define SYMBOL(member)                                        \
+    {                                                         \
+        "S3_" #member, offsetof(struct libs3_library, member) \
+    }
+
+static const struct {
+    const char *name;
+    size_t offset; /* of its pointer in struct libs3_library */
+} symbols[] = {
+    SYMBOL(initialize),
+    SYMBOL(get_status_name),
+    SYMBOL(validate_bucket_name),
+    SYMBOL(create_request_context),
+    SYMBOL(destroy_request_context),
+    SYMBOL(runonce_request_context),
+    SYMBOL(get_request_context_fdsets),
+    SYMBOL(get_request_context_timeout),
+    SYMBOL(test_bucket),
+    SYMBOL(create_bucket),
+    SYMBOL(list_bucket),
+    SYMBOL(put_object),
+    SYMBOL(get_object),
+    SYMBOL(head_object),
+    SYMBOL(copy_object),
+    SYMBOL(delete_object),
+    {"xmlInitParser", offsetof(struct libs3_library, init_xml)},
+};
+
+_Static_assert(sizeof symbols / sizeof symbols[0] * sizeof(void *) == sizeof(struct libs3_library),
+               "each member has its symbol");
+
+enum err_code libs3_library_load(const char *file, struct libs3_library *ret_library,
+                                 struct err *err)
+{
+    struct libs3_library library;
+    void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!handle)
+        return err_set(err, ERR_CONFIG, "load libs3",
+                       "STORAGE_DRIVER=libs3 needs the library %s (Debian's package libs3-2).",
+                       file);
+    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
+        void *symbol = dlsym(handle, symbols[i].name);
+        if (!symbol)
+            return err_set(err, ERR_CONFIG, "load libs3",
+                           "The library %s has no %s: not libs3 2.0?", file, symbols[i].name);
+        memcpy((char *)&library + symbols[i].offset, &symbol, sizeof symbol);
+    }
+    *ret_library = library;
+    return ERR_OK;
+}
+
+/* What libs3's libcurl would take from the environment: no proxy stands before the store. */
+static void forget_proxies(void)
+{
+    static const char *const names[] = {"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        unsetenv(names[i]);
+}
+
+static enum err_code load_once(struct err *err)
+{
+    enum err_code code = libs3_library_load(LIBS3_FILE, &loaded, err);
+    if (code != ERR_OK)
+        return code;
+    forget_proxies();
+    loaded.init_xml();
+    if (loaded.initialize(USER_AGENT, S3_INIT_ALL, NULL) != S3StatusOK)
+        return err_set_internal(err, ERR_INTERNAL, 0, "load libs3", "S3_initialize failed.");
+    is_loaded = true;
+    return ERR_OK;
+}
+
+enum err_code libs3_library_open(const struct libs3_library **ret_library, struct err *err)
+{
+    pthread_mutex_lock(&load_mutex);
+    enum err_code code = is_loaded ? ERR_OK : load_once(err);
+    pthread_mutex_unlock(&load_mutex);
+    if (code == ERR_OK)
+        *ret_library = &loaded;
+    return code;
+}
+
+/* Held while a request is composed, not while it runs: libs3 dates requests with gmtime, which
+ * has one result for all threads. */
+static void libs3_compose_lock(void)
+{
+    pthread_mutex_lock(&compose_mutex);
+}
+
+static void libs3_compose_unlock(void)
+{
+    pthread_mutex_unlock(&compose_mutex);
+}
+
 #define NS_PER_MS 1000000LL
 #define WAIT_MAX_MS 200  /* between two looks at the clock */
 #define WAIT_UNSEEN_MS 5 /* between two looks at a socket that select can't watch */

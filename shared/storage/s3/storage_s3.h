@@ -2,21 +2,12 @@
  * The S3 driver's own header, shared by its parts and its tests. It speaks the S3 REST API (AWS
  * "Amazon S3 API Reference") through net/http_client, signed by net/sigv4.
  *
- *   storage_s3.c          the driver's table, opening, ping
- *   storage_s3_address.c  keys and endpoints: where an object is, what may be one
- *   storage_s3_call.c     one signed call
- *   storage_s3_refused.c  headers that not every store takes
- *   storage_s3_failure.c  what an answer means that is no success
- *   storage_s3_xml.c      the documents that the store answers with
- *   storage_s3_put.c      uploads: parts filling and parts on their way
- *   storage_s3_multipart.c  the calls of a multipart upload
- *   storage_s3_get.c      downloads
- *   storage_s3_objects.c  stat, copy, remove
- *   storage_s3_list.c     listings of objects
- *   storage_s3_mark.c     the mark that says whose store it is
- *   storage_s3_unfinished.c  uploads that were begun and never ended
- *   storage_s3_presign.c  URLs and forms for clients
- *   storage_s3_init.c     the bucket
+ *   storage_s3.c       the driver's table, the bucket, objects, the mark, URLs for clients
+ *   storage_s3_call.c  addresses, one signed call, what an answer means that is no success
+ *   storage_s3_put.c   uploads: one PUT, or parts filling and parts on their way
+ *   storage_s3_get.c   downloads
+ *   storage_s3_list.c  listings, of objects and of unfinished uploads, and their XML
+ *   part_memory.c      the memory that all uploads share
  *
  * The handle is shared by all threads; nothing in it changes but part_memory, which has its own
  * lock, and the bits of what the store refuses.
@@ -25,10 +16,14 @@
 #define COFFER_STORAGE_STORAGE_S3_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
+#include "base/errors.h"
+#include "base/str.h"
 #include "net/http_client.h"
 #include "net/sigv4.h"
-#include "storage/s3/part_memory.h"
+#include "storage/storage.h"
 #include "storage/storage_drivers.h"
 
 #define S3_REPLY_BYTES (64 * 1024)           /* of an answer that is no listing */
@@ -38,8 +33,6 @@
 #define S3_SHA256_HEADER "x-amz-meta-sha256" /* what was uploaded, for other clients */
 #define S3_CHECKSUM_HEADER "x-amz-checksum-sha256"
 #define S3_NONCE_HEADER "x-amz-meta-upload" /* which upload wrote it: see storage_s3_put.c */
-
-/* ---- storage_s3_address.c ---- */
 
 struct s3_endpoint {
     const char *scheme;                                   /* "http" or "https" */
@@ -58,8 +51,6 @@ void s3_path(const struct s3_endpoint *endpoint, const char *bucket, const char 
 enum err_code s3_copy_tag(char target[STORAGE_TAG_SIZE], struct str tag, struct err *err)
     ERR_MUST_CHECK;
 
-/* ---- storage_s3.c ---- */
-
 struct storage_s3 {
     const struct clock *clock; /* borrowed */
     struct http_client *client;
@@ -76,7 +67,7 @@ struct storage_s3 {
     int64_t stall_ms;    /* without a byte */
     unsigned attempts;
     size_t part_size;    /* bytes */
-    atomic_uint refused; /* S3_CHECKSUM, S3_CONDITION: see storage_s3_refused.c */
+    atomic_uint refused; /* S3_CHECKSUM, S3_CONDITION: see storage_s3_call.c */
     void (*retried)(void *context);
     void *context;
 };
@@ -84,8 +75,6 @@ struct storage_s3 {
 enum err_code s3_open(void **ret_state, const struct storage_options *options, struct err *err)
     ERR_MUST_CHECK;
 void s3_close(void *state);
-
-/* ---- storage_s3_call.c ---- */
 
 #define S3_CALL_QUERY 6
 #define S3_CALL_HEADERS 8
@@ -116,9 +105,6 @@ void s3_call_header(struct s3_call *call, const char *name, const char *value);
 enum err_code s3_call_md5(struct s3_call *call, char target[S3_MD5_SIZE], struct err *err)
     ERR_MUST_CHECK;
 
-/* Sends it without checksum and condition, and reads the whole answer. Any status is ERR_OK. */
-enum err_code s3_send_as_is(struct storage_s3 *s3, const struct s3_call *call,
-                            struct http_reply *reply, struct err *err) ERR_MUST_CHECK;
 /* Sends it and reads the whole answer. Any status is ERR_OK: s3_check judges it. ERR_EXISTS only with
  * keeps_existing. */
 enum err_code s3_send(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
@@ -130,16 +116,12 @@ enum err_code s3_run(struct storage_s3 *s3, const struct s3_call *call, struct h
 enum err_code s3_stream(struct storage_s3 *s3, const struct s3_call *call, struct http_reply *reply,
                         struct http_stream **ret_stream, struct err *err) ERR_MUST_CHECK;
 
-/* ---- storage_s3_refused.c ---- */
-
 enum s3_optional { S3_CHECKSUM = 1, S3_CONDITION = 2 };
 
 /* s3_send; *ret_carried tells which of the two the answered call had. */
 enum err_code s3_send_checked(struct storage_s3 *s3, const struct s3_call *call,
                               unsigned *ret_carried, struct http_reply *reply, struct err *err)
     ERR_MUST_CHECK;
-
-/* ---- storage_s3_failure.c ---- */
 
 #define S3_CODE_BYTES 64
 
@@ -150,15 +132,11 @@ enum err_code s3_check(const struct s3_call *call, const struct http_reply *repl
 /* The same for an answer that is known to be a failure, whatever its status says. */
 enum err_code s3_failure(const struct s3_call *call, const struct http_reply *reply,
                          struct err *err) ERR_MUST_CHECK;
-/* Whether a 2xx answer holds an error that another attempt may overcome. */
-bool s3_hides_failure(const struct http_reply *reply);
 /* What the connection's failure means to storage; passes ERR_OK on. */
 enum err_code s3_sent(const struct s3_call *call, enum err_code code, struct err *err)
     ERR_MUST_CHECK;
 /* Was the answer this error of the store's? */
 bool s3_is_error(const struct http_reply *reply, const char *code);
-
-/* ---- storage_s3_objects.c ---- */
 
 /* What the store tells of an object. */
 struct s3_head {
@@ -170,15 +148,10 @@ struct s3_head {
  * deadline_ms 0: the handle's. */
 enum err_code s3_head_object(struct storage_s3 *s3, const char *key, int64_t deadline_ms,
                              struct s3_head *ret_head, struct err *err) ERR_MUST_CHECK;
-enum err_code s3_head_bucket(struct storage_s3 *s3, const char *operation, struct err *err)
-    ERR_MUST_CHECK;
-enum err_code s3_remove(void *state, const char *key, struct err *err) ERR_MUST_CHECK;
 /* Size, tag and time of an answer with an object's headers; `size` is from Content-Length, -1 where
  * there is none. */
 enum err_code s3_read_head(const struct http_reply *reply, struct s3_head *ret_head,
                            struct err *err) ERR_MUST_CHECK;
-
-/* ---- storage_s3_multipart.c ---- */
 
 struct s3_multipart {
     struct buf upload_id; /* empty: none was begun */
@@ -196,34 +169,16 @@ struct s3_part {
     char checksum[45]; /* base64 of the SHA-256; "": the store did not get it */
 };
 
-void s3_multipart_init(struct s3_multipart *multipart);
-void s3_multipart_release(struct s3_multipart *multipart);
 /* Key, type and nonce of an object to be. */
 struct s3_target {
     const char *key;
     const char *mime;
     const char *nonce;
 };
-enum err_code s3_multipart_create(struct storage_s3 *s3, struct s3_multipart *multipart,
-                                  const struct s3_target *target, struct err *err) ERR_MUST_CHECK;
-/* Thread-safe as long as nobody changes `multipart`. */
-void s3_multipart_send(struct storage_s3 *s3, const struct s3_multipart *multipart, const char *key,
-                       struct s3_part *part);
-/* Takes a part that was sent into the document; parts come in order. */
-enum err_code s3_multipart_add(struct s3_multipart *multipart, const struct s3_part *part,
-                               struct err *err) ERR_MUST_CHECK;
 enum err_code s3_multipart_abort(struct storage_s3 *s3, const char *key, const char *upload_id,
                                  struct err *err) ERR_MUST_CHECK;
 
-/* ---- storage_s3_list.c ---- */
-
 #define S3_PAGE_KEYS "1000" /* of S3 */
-
-/* s3_run for a page of a listing: what is not found is the bucket. */
-enum err_code s3_run_listing(struct storage_s3 *s3, const struct s3_call *call,
-                             struct http_reply *reply, struct err *err) ERR_MUST_CHECK;
-
-/* ---- storage_s3_unfinished.c ---- */
 
 /* After a call that began an upload, which came to `code` and `reply`: where the store may have begun
  * more than `ours` (empty: none is), those are aborted. What can't be is left to the purge. */
@@ -232,15 +187,119 @@ void s3_abort_doubles(struct storage_s3 *s3, const char *key, struct str ours, e
 
 /* ---- the slots that other files fill ---- */
 
-enum err_code s3_init(const struct config *config, const struct clock *clock, struct err *err);
 enum err_code s3_purge(void *state, int64_t before_ms, int *ret_purged, struct err *err);
 enum err_code s3_list(void *state, storage_list_callback *callback, void *context, struct err *err);
-enum err_code s3_read_mark(void *state, char ret_text[STORAGE_MARK_SIZE], struct err *err);
-enum err_code s3_write_mark(void *state, const char *text, bool replace, struct err *err);
 
 extern const struct storage_uploads s3_uploads;
 extern const struct storage_downloads s3_downloads;
 extern const struct storage_objects s3_objects;
 extern const struct storage_presigning s3_presigning;
+
+/*
+ * A strict reader of the small XML documents that S3 answers with: elements, text, the five named
+ * and the numeric references, UTF-8 with or without a byte order mark. No DOCTYPE, no CDATA; attributes and comments are passed over,
+ * prefixes of names too. Everything is bounded: depth, names, the text of one element. Pure
+ * functions, thread-safe.
+ */
+
+#define S3_XML_DEPTH 8
+#define S3_XML_NAME_BYTES 64
+#define S3_XML_TEXT_BYTES 8192 /* of one element, decoded */
+
+/* Told at each element's end: its path ("ListBucketResult/Contents/Key") and, when it holds no
+ * other elements, its text; both borrowed for the call. A code other than ERR_OK ends the reading
+ * with that code. */
+typedef enum err_code s3_xml_callback(void *context, struct str path, struct str text,
+                                      struct err *err);
+
+/* ERR_STORAGE for what is not well-formed or beyond a bound, ERR_NO_MEMORY. */
+enum err_code s3_xml_read(struct str document, s3_xml_callback *callback, void *context,
+                          struct err *err) ERR_MUST_CHECK;
+
+/* Appends the text of the first element with that path. ERR_STORAGE when there is none. */
+enum err_code s3_xml_value(struct str document, const char *path, struct buf *ret_text,
+                           struct err *err) ERR_MUST_CHECK;
+
+/* Whether the root element has that name. Only its tag is read, so this is cheap for any document. */
+bool s3_xml_has_root(struct str document, const char *name);
+
+/*
+ * One page of a listing, read from the store's document: of objects (ListObjectsV2), or of uploads
+ * that were begun and never ended (ListMultipartUploads). Keys that are none of ours are passed
+ * over: they are somebody else's. Pure functions, thread-safe.
+ */
+
+#define S3_TOKEN_BYTES 4096 /* where the next page begins */
+#define S3_UPLOAD_ID_BYTES 2048
+
+/* What leads to the next page; "" on the last one. Used again for the next page. */
+struct s3_page {
+    struct buf token; /* of objects; of uploads: the key */
+    struct buf upload_id;
+};
+
+void s3_page_init(struct s3_page *page);
+void s3_page_release(struct s3_page *page);
+
+/* Tells of each object of the page; nothing is told of a document that can't be read. ERR_STORAGE,
+ * and what the callback returns. */
+enum err_code s3_page_objects(struct s3_page *page, struct str document,
+                              storage_list_callback *callback, void *context, struct err *err)
+    ERR_MUST_CHECK;
+
+/* Borrowed for the call. */
+struct s3_upload {
+    const char *key;
+    const char *upload_id;
+    int64_t begun_ms; /* since 1970 */
+};
+typedef enum err_code s3_upload_callback(void *context, const struct s3_upload *upload,
+                                         struct err *err);
+enum err_code s3_page_uploads(struct s3_page *page, struct str document,
+                              s3_upload_callback *callback, void *context, struct err *err)
+    ERR_MUST_CHECK;
+
+/*
+ * The memory that holds parts of uploads on their way to a store: all of them together never more
+ * than a bound. Thread-safe; a buffer itself is used by one thread at a time.
+ *
+ * An upload waits for its first buffer, in the order of asking, and only tries for a second one: who
+ * waits holds nothing, so nobody waits for ever. Only part_memory_grow waits while it holds a
+ * buffer, and it has a deadline.
+ *
+ * Buffers are mapped and unmapped, so that memory given back leaves the process.
+ */
+
+struct part_memory;
+
+struct part_buffer {
+    unsigned char *data; /* NULL: none is held */
+    size_t size;         /* bytes it may hold */
+    size_t len;          /* bytes in it: the holder's */
+};
+
+/* `max` bytes at most. ERR_NO_MEMORY. Caller frees with part_memory_close, after all was given
+ * back. */
+enum err_code part_memory_open(struct part_memory **ret_memory, size_t max, struct err *err)
+    ERR_MUST_CHECK;
+/* NULL is allowed. */
+void part_memory_close(struct part_memory *memory);
+
+/* An empty buffer of `size` bytes (not 0), after waiting for it at most wait_ms.
+ * ERR_STORAGE_UNAVAILABLE when it did not come free in that time, ERR_NO_MEMORY. The caller ends it
+ * with part_memory_give. */
+enum err_code part_memory_take(struct part_memory *memory, size_t size, int64_t wait_ms,
+                               struct part_buffer *ret_buffer, struct err *err) ERR_MUST_CHECK;
+/* The same without waiting; false when there is none or others wait. */
+bool part_memory_try(struct part_memory *memory, size_t size, struct part_buffer *ret_buffer)
+    __attribute__((warn_unused_result));
+/* Makes a held buffer larger, what is in it stays; waits and fails like part_memory_take, and then
+ * the buffer is as it was. */
+enum err_code part_memory_grow(struct part_memory *memory, struct part_buffer *buffer, size_t size,
+                               int64_t wait_ms, struct err *err) ERR_MUST_CHECK;
+/* Does anybody wait? Then a second buffer is better given back. */
+bool part_memory_is_wanted(struct part_memory *memory);
+/* Gives the buffer back and empties it; nothing happens when none is held. */
+void part_memory_give(struct part_memory *memory, struct part_buffer *buffer);
 
 #endif
