@@ -1,5 +1,7 @@
 #include "observe/stack_names.h"
 
+#include "observe/crash_record.h"
+
 #include <backtrace.h>
 #include <stdlib.h>
 #include <unistd.h>

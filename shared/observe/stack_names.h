@@ -9,9 +9,9 @@
 #ifndef COFFER_OBSERVE_STACK_NAMES_H
 #define COFFER_OBSERVE_STACK_NAMES_H
 
-#include "observe/crash_record.h"
 #include "observe/stack.h"
 
+struct crash_record; /* crash_handler.h */
 struct stack_names;
 
 /* Without symbols frames have addresses and images alone. NULL when out of memory. Caller frees with

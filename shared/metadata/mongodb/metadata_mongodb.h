@@ -71,8 +71,6 @@ struct mongodb_session {
 typedef enum err_code mongodb_operation(struct mongodb_session *session, void *args,
                                         struct err *err);
 
-/* ---- metadata_mongodb_connection.c ---- */
-
 /* ERR_CONFIG for a URI that cannot be understood. */
 enum err_code mongodb_pool_open(struct metadata_mongodb *db, const struct config *config,
                                 struct err *err) ERR_MUST_CHECK;
@@ -82,9 +80,6 @@ enum err_code mongodb_run(struct metadata_mongodb *db, mongodb_operation *run, v
 /* The same whatever the schema. */
 enum err_code mongodb_run_any(struct metadata_mongodb *db, mongodb_operation *run, void *args,
                               struct err *err) ERR_MUST_CHECK;
-void mongodb_pool_usage(void *state, struct pool_usage *ret_usage);
-
-/* ---- metadata_mongodb_operation.c: single calls to the server ---- */
 
 /* Fills *err for a failure of libmongoc and notes in the session what it means. */
 enum err_code mongodb_failed(struct mongodb_session *session, bool is_change,
@@ -157,8 +152,6 @@ void mongodb_bulk_add(struct mongodb_bulk *bulk, const bson_t *filter, const bso
 enum err_code mongodb_bulk_run(struct mongodb_session *session, struct mongodb_bulk *bulk,
                                struct err *err) ERR_MUST_CHECK;
 
-/* ---- metadata_mongodb_bson.c: documents ---- */
-
 void mongodb_put_text(bson_t *document, const char *name, const char *text);
 void mongodb_put_str(bson_t *document, const char *name, struct str text);
 void mongodb_put_number(bson_t *document, const char *name, int64_t value);
@@ -206,8 +199,6 @@ void mongodb_put_kept(bson_t *filter);
 /* Is a row visible at now_ms? */
 bool mongodb_is_visible(const bson_t *document, int64_t now_ms);
 
-/* ---- metadata_mongodb_schema.c ---- */
-
 enum mongodb_index_kind {
     INDEX_PLAIN,
     INDEX_UNIQUE,
@@ -236,8 +227,6 @@ enum err_code mongodb_check_schema(struct mongodb_session *session,
 enum err_code mongodb_missing_index(struct mongodb_session *session,
                                     const struct mongodb_index **ret_index, struct err *err)
     ERR_MUST_CHECK;
-
-/* ---- metadata_mongodb_answers.c ---- */
 
 struct mongodb_request {
     char id[MONGODB_REQUEST_SIZE]; /* of the document in requests */
@@ -285,8 +274,6 @@ enum err_code mongodb_finish_request(struct mongodb_session *session,
 enum err_code mongodb_drop_answer(struct mongodb_session *session, const bson_t *row,
                                   struct err *err) ERR_MUST_CHECK;
 
-/* ---- metadata_mongodb_totals.c ---- */
-
 /* Changes of kept totals: _add for each row, then _end, which makes them. A failure is none of the rows'
  * change that it follows: settling makes the totals right. */
 struct mongodb_tally {
@@ -309,23 +296,14 @@ struct mongodb_kept {
     int64_t files;
     bool lasting; /* none of them ever expires, for sure */
 };
-/* Of an owner, or of all ("" ). */
-enum err_code mongodb_kept_total(struct mongodb_session *session, struct str owner,
-                                 struct mongodb_kept *ret_kept, struct err *err) ERR_MUST_CHECK;
 /* Corrects totals that stay wrong while they are looked at. *ret_wrong: an owner whose total
  * would not settle, or "". */
 enum err_code mongodb_settle_totals(struct mongodb_session *session,
                                     char ret_wrong[LIMIT_OWNER_BYTES + 1], struct err *err)
     ERR_MUST_CHECK;
 
-/* ---- metadata_mongodb_mark.c ---- */
-
-enum err_code mongodb_mark_deleted(void *state, const struct file_marking *marking, struct err *err)
-    ERR_MUST_CHECK;
 enum err_code mongodb_mark_expired(void *state, int64_t now_ms, int limit, int *ret_marked,
                                    struct err *err) ERR_MUST_CHECK;
-
-/* ---- metadata_mongodb_trim.c ---- */
 
 enum err_code mongodb_trim_answers(void *state, const struct idempotency_bounds *bounds,
                                    struct err *err) ERR_MUST_CHECK;

@@ -133,8 +133,6 @@ struct metadata_sqlite {
     int checkpointed;                 /* the leader's: log pages when it was last copied back */
 };
 
-/* ---- metadata_sqlite_connection.c ---- */
-
 /* Fills *err for a result code of SQLite; marks the connection broken when it must be reopened. */
 enum err_code sqlite_failed(struct sqlite_connection *connection, int result, const char *operation,
                             struct err *err);
@@ -172,8 +170,6 @@ bool sqlite_copy(sqlite3_stmt *statement, int index, char *target, size_t size);
 /* The one integer of a PRAGMA or query; -1 on failure. */
 int64_t sqlite_number(sqlite3 *db, const char *sql);
 
-/* ---- metadata_sqlite_pool.c and _writer.c ---- */
-
 /* Runs a read on a borrowed connection. */
 enum err_code sqlite_read(struct metadata_sqlite *db, sqlite_operation *run, void *args,
                           struct err *err) ERR_MUST_CHECK;
@@ -186,21 +182,13 @@ enum err_code sqlite_write(struct metadata_sqlite *db, const struct sqlite_chang
 enum err_code sqlite_check_space(const struct metadata_sqlite *db, struct err *err) ERR_MUST_CHECK;
 void sqlite_writer_close(struct metadata_sqlite *db);
 
-/* ---- metadata_sqlite_schema.c ---- */
-
 struct sqlite_migration {
     const char *sql; /* brings the schema from the version that is its index to the next */
 };
 
-/* ERR_CONFIG for a foreign database or another version, saying which way. */
-enum err_code sqlite_check_schema(sqlite3 *db, struct err *err) ERR_MUST_CHECK;
 /* Brings the database to version `count`, in one transaction. */
 enum err_code sqlite_migrate(sqlite3 *db, const struct sqlite_migration *migrations, int count,
                              struct err *err) ERR_MUST_CHECK;
-enum err_code sqlite_init(const struct config *config, const struct clock *clock, struct err *err)
-    ERR_MUST_CHECK;
-
-/* ---- metadata_sqlite_row.c ---- */
 
 #define FILE_COLUMNS                                                                       \
     "id, owner, name, mime, sha256, bucket, key, metadata, size, created_ms, updated_ms, " \
@@ -217,9 +205,6 @@ extern const struct metadata_access sqlite_access;     /* _access.c */
 extern const struct metadata_requests sqlite_requests; /* _requests.c */
 extern const struct metadata_upkeep sqlite_upkeep;     /* _upkeep.c */
 
-/* _list.c */
-enum err_code sqlite_file_list(void *state, const struct file_query *query, int64_t now_ms,
-                               struct file_listing *listing, struct err *err);
 /* The statement for a variant of a listing. */
 void sqlite_list_sql(unsigned variant, struct buf *out);
 /* _requests.c: stores the answer in the change it belongs to. ERR_CONFLICT. */
