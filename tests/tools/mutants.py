@@ -164,11 +164,11 @@ MUTANTS = (
            "    if (version != 0)\n        mongodb_put_version(filter, version);\n", "    (void)version;\n",
            "unit", "metadata_mongodb metadata_mongodb_mark"),
     # net
-    Mutant("line_end_to_store", "unescaped output", "net/http_client_check.c",
+    Mutant("line_end_to_store", "unescaped output", "net/http_client.c",
            "if ((unsigned char)value.data[i] < 0x20 || value.data[i] == 0x7F)\n            return false;\n    return true;",
            "if (value.data[i] == 0x7F)\n            return false;\n    return true;",
            "unit", "http_client"),
-    Mutant("signature_of_raw_query", "unescaped output", "net/sigv4_text.c",
+    Mutant("signature_of_raw_query", "unescaped output", "net/sigv4.c",
            "        text_percent_encode(query[i].value, \"\", out);",
            "        buf_append_str(out, query[i].value);", "unit", "sigv4"),
     # observe
