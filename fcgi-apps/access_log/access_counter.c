@@ -2,7 +2,7 @@
 
 #include "access_log/access_line.h"
 #include "base/crash.h"
-#include "observe/log_list.h"
+#include "observe/log.h"
 
 #define US_PER_SECOND 1e6
 #define NS_PER_US 1000

@@ -1,7 +1,7 @@
 #include "app/request_log.h"
 
 #include "http/route_match.h"
-#include "observe/log_list.h"
+#include "observe/log.h"
 #include "observe/metrics.h"
 
 #define NS_PER_SECOND 1e9

@@ -172,7 +172,7 @@ MUTANTS = (
            "        text_percent_encode(query[i].value, \"\", out);",
            "        buf_append_str(out, query[i].value);", "unit", "sigv4"),
     # observe
-    Mutant("log_line_forged", "unescaped output", "observe/log_line.c",
+    Mutant("log_line_forged", "unescaped output", "observe/log.c",
            "return byte >= 0x20 && byte != '\"'", "return (byte >= 0x20 || byte == '\\n') && byte != '\"'",
            "unit", "log"),
     Mutant("label_not_escaped", "unescaped output", "observe/metrics_text.c",
@@ -180,7 +180,7 @@ MUTANTS = (
            "unit", "metrics"),
     Mutant("token_in_log", "leaked secret", "observe/log_redact.c",
            "    {SECRET_WORD, TEXT(\"bearer\")},\n", "", "unit", "log_redact"),
-    Mutant("report_limit_of_others", "wrong condition", "observe/report_limits.c",
+    Mutant("report_limit_of_others", "wrong condition", "observe/report.c",
            "if (is_for_errors(str_cut(&limit, ':')) && seconds > longest)",
            "if (!is_for_errors(str_cut(&limit, ':')) && seconds > longest)", "unit", "report_limits"),
     # app

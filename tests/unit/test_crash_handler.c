@@ -11,7 +11,7 @@
 
 #include "base/signal_stack.h"
 #include "check.h"
-#include "observe/stack_names.h"
+#include "observe/stack.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
