@@ -7,7 +7,7 @@
 #include "health/health_checks.h"
 #include "http/disposition.h"
 #include "http/jsonio.h"
-#include "http/problem.h"
+#include "http/response.h"
 #include "http/route_match.h"
 
 static void answer_status(struct app_ctx *ctx, bool refuses_uploads)

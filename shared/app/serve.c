@@ -7,7 +7,7 @@
 #include "app/request_log.h"
 #include "base/address.h"
 #include "http/disposition.h"
-#include "http/problem.h"
+#include "http/response.h"
 #include "observe/metrics.h"
 
 static const struct endpoint *find_endpoint(const struct app *app, const struct request *request)

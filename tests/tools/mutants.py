@@ -60,7 +60,7 @@ MUTANTS = (
            "if (!token_is(str_of(name)) || has_control(value)) {",
            "if (!token_is(str_of(name)) || (has_control(value) && value.len == 0)) {",
            "unit", "response"),
-    Mutant("boundary_cut_in_window", "off by one", "http/multipart_window.c",
+    Mutant("boundary_cut_in_window", "off by one", "http/multipart.c",
            "*ret_whole = len == delimiter.len;", "*ret_whole = len + 1 >= delimiter.len;",
            "e2e", "tests/e2e/test_abuse_multipart.py::test_row_08_truncated "
            "tests/e2e/test_abuse_multipart.py::test_row_14_body_split_at_every_offset"),
