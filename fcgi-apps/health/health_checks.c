@@ -2,9 +2,7 @@
 
 #include <stdlib.h>
 
-#include "base/condition.h"
 #include "base/crash.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 #include "files/files_installation.h"
 

@@ -4,7 +4,7 @@
 
 #include "app/app.h"
 #include "base/crash.h"
-#include "base/free_space.h"
+#include "base/io.h"
 #include "metrics/gateway_status.h"
 #include "observe/metrics.h"
 

@@ -1,6 +1,6 @@
 #include "app/accept_turn.h"
 
-#include "base/condition.h"
+#include "base/thread.h"
 
 #define TAKE_OVER_MS 5
 #define QUIET_LOOKS 20 /* so many looks without a request, and the watcher goes to sleep */

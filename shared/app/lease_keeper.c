@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 
 #define PERIOD_MS 250

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 #include "files/files_installation.h"
 #include "files/files_sweep.h"

@@ -3,8 +3,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 
 #define INTERRUPT_SIGNAL SIGRTMIN

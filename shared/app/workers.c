@@ -6,7 +6,7 @@
 #include "app/accept_turn.h"
 #include "app/lease_keeper.h"
 #include "app/pool_gauges.h"
-#include "base/signal_stack.h"
+#include "base/thread.h"
 
 #define WAKE_SIGNAL SIGUSR2
 #define WORKER_STACK_BYTES (256 * 1024)

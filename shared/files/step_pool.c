@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/signal_stack.h"
 #include "base/thread.h"
 
 #define STEP_THREADS_MAX 64

@@ -12,8 +12,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "base/signal_stack.h"
 #include "base/text.h"
+#include "base/thread.h"
 
 #define HASH_DIGITS 16
 

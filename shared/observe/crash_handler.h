@@ -4,7 +4,7 @@
  * it sees what it would have seen without this.
  *
  * Everything the handler needs is made ready by crash_handler_install; it allocates nothing, takes
- * no lock, and runs on a stack of its own (signal_stack.h). A fault of the handler itself, or half a
+ * no lock, and runs on a stack of its own (thread.h). A fault of the handler itself, or half a
  * minute without an end, ends the process with what is written by then. Of threads that crash at
  * once the first is recorded.
  *

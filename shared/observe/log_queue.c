@@ -11,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/condition.h"
 #include "base/thread.h"
 #include "observe/log.h"
 

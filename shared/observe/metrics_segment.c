@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/bounds.h"
+#include "base/text.h"
 #include "observe/metrics.h"
 #include "observe/metrics_table.h"
 

@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "base/bounds.h"
+#include "base/text.h"
 #include "observe/metrics.h"
 
 #define METRIC_LABELS_MAX 3

@@ -4,8 +4,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 
 #define NS_PER_MS 1000000LL

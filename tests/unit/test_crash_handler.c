@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/signal_stack.h"
+#include "base/thread.h"
 #include "check.h"
 #include "observe/stack.h"
 

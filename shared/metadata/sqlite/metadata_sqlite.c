@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/condition.h"
+#include "base/thread.h"
 #include "metadata/metadata_drivers.h"
 
 #define READER_CACHE_KIB 1024

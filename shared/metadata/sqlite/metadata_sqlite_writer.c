@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "base/condition.h"
 #include "base/crash.h"
+#include "base/thread.h"
 #include "metadata/sqlite/metadata_sqlite.h"
 
 #define CHECKPOINT_WAIT_US (100 * 1000) /* for readers, when the log is too long */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/crash.h"
-#include "base/free_space.h"
+#include "base/io.h"
 #include "base/text.h"
 #include "storage/fs/storage_fs.h"
 

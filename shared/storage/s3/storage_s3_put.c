@@ -20,7 +20,6 @@
 
 #include "base/crash.h"
 #include "base/digest.h"
-#include "base/signal_stack.h"
 #include "base/text.h"
 #include "base/thread.h"
 #include "base/trace_context.h"
