@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 
-#include "access/forwarded.h"
 #include "access/origin.h"
 #include "app/request_log.h"
 #include "base/address.h"

@@ -1,6 +1,6 @@
 #include "files/files_list.h"
 
-#include "access/access_token.h"
+#include "access/principal.h"
 #include "base/crash.h"
 #include "base/text.h"
 #include "files/file_json.h"

@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant("owner_not_checked", "missing owner check", "access/principal.c",
            "strcmp(file->owner, principal->owner) == 0);", "file->owner[0] != '\\0');",
            "e2e", "tests/e2e/test_access_table.py::test_another_owners_file_looks_like_none"),
-    Mutant("revoked_token_works", "missing check", "access/access_token.c",
+    Mutant("revoked_token_works", "missing check", "access/principal.c",
            "return same && !expired && token->revoked_ms == 0;", "return same && !expired;",
            "unit", "access_token"),
     Mutant("foreign_origin_may_change", "missing check", "access/origin.c",
