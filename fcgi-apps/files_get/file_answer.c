@@ -2,8 +2,7 @@
 
 #include <inttypes.h>
 
-#include "files/file_headers.h"
-#include "files/files_download.h"
+#include "files/file_json.h"
 #include "files/files_open.h"
 #include "observe/metrics.h"
 

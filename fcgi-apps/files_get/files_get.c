@@ -1,6 +1,5 @@
 /* GET and HEAD /api/files/{id}, …/download, …/meta (API.md). */
 #include "app/app.h"
-#include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/files_open.h"
 #include "files/sniff.h"

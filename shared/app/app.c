@@ -15,7 +15,7 @@
 #include "app/sweeper.h"
 #include "app/workers.h"
 #include "files/object_cache.h"
-#include "files/step_pool.h"
+#include "files/upload_sink.h"
 #include "observe/span.h"
 
 #define LISTEN_FD 0

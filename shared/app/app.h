@@ -14,7 +14,7 @@
 #include "app/slots.h"
 #include "base/source.h"
 #include "files/files.h"
-#include "files/files_download.h"
+#include "files/files_open.h"
 #include "http/request.h"
 #include "http/response.h"
 #include "observe/log.h"

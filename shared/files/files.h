@@ -17,7 +17,7 @@
 #define FILES_BUCKET "uploads"
 
 struct object_cache; /* files/object_cache.h */
-struct step_pool;    /* files/step_pool.h */
+struct step_pool;    /* files/upload_sink.h */
 
 struct files {
     const struct config *config;

@@ -4,7 +4,6 @@
 
 #include "base/crash.h"
 #include "base/text.h"
-#include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/sniff.h"
 #include "files/upload_sink.h"

@@ -8,8 +8,11 @@
 #ifndef COFFER_FILES_UPLOAD_SINK_H
 #define COFFER_FILES_UPLOAD_SINK_H
 
+#include <stdbool.h>
+
+#include "base/errors.h"
 #include "base/source.h"
-#include "files/step_pool.h"
+#include "base/trace_context.h"
 #include "storage/storage.h"
 
 struct upload_result;
@@ -43,5 +46,27 @@ enum err_code upload_too_large(int64_t max_size, struct err *err);
 /* Reads `source` to its verified end. */
 enum err_code upload_sink_run(const struct upload_sink_options *options, struct source *source,
                               struct upload_result *ret_result, struct err *err) ERR_MUST_CHECK;
+
+/*
+ * A few threads that run one step of an upload (hash and write a buffer) while the worker that owns
+ * it receives the next: receiving, hashing and writing overlap, and a thousand uploads still need
+ * only as many threads as there are cores. Thread-safe.
+ */
+
+struct step_pool;
+
+/* One step; embedded in its owner, which waits for it before it touches what the step uses. */
+struct step {
+    void (*run)(struct step *step);
+    struct step *next;
+    struct trace_context *trace_context; /* of who submitted it; set by the pool */
+    bool pending;                        /* queued or running; guarded by the pool */
+};
+
+/* `threads` of them, with all signals blocked. Caller frees with step_pool_close when no step is
+ * pending. */
+enum err_code step_pool_open(struct step_pool **ret_pool, int threads, struct err *err)
+    ERR_MUST_CHECK;
+void step_pool_close(struct step_pool *pool);
 
 #endif

@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant("file_larger_than_maximum", "off by one", "files/upload_sink.c",
            "sink->options->max_size - result->size)", "sink->options->max_size - result->size + 1)",
            "unit", "upload_sink"),
-    Mutant("cursor_not_signed", "missing check", "files/files_cursor.c",
+    Mutant("cursor_not_signed", "missing check", "files/files_list.c",
            "if (CRYPTO_memcmp(mac, bytes + len, MAC_BYTES) != 0)",
            "if (CRYPTO_memcmp(mac, bytes + len, 0) != 0)", "unit", "files_cursor"),
     Mutant("cache_lock_lost", "lost unlock", "files/object_cache.c",
