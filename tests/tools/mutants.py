@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant("slow_client_lives", "missing limit", "app/watchdog.c",
            "bool slow = received - watch->window_received < wanted;",
            "bool slow = received < watch->window_received - wanted;", "unit", "watchdog"),
-    Mutant("padding_is_content", "wrong framing", "app/fcgi_body.c",
+    Mutant("padding_is_content", "wrong framing", "app/fcgi.c",
            "body->padding_left = header[6];", "body->padding_left = 0;", "unit", "fcgi_body"),
 )
 
