@@ -508,15 +508,6 @@ bool log_queue_flush(struct log_queue *queue, int64_t ms)
     return is_done;
 }
 
-/* Lines that were dropped. */
-static uint64_t log_queue_lost(struct log_queue *queue)
-{
-    pthread_mutex_lock(&queue->mutex);
-    uint64_t lost = queue->lost;
-    pthread_mutex_unlock(&queue->mutex);
-    return lost;
-}
-
 /* With the mutex held. */
 static bool wait_for_end(struct log_queue *queue)
 {
