@@ -82,7 +82,6 @@ static void run_check(struct checker *checker)
 static void *run(void *argument)
 {
     struct checker *checker = argument;
-    signal_stack_take();
     pthread_mutex_lock(&checker->mutex);
     while (!checker->is_closing) {
         if (checker->is_wanted)

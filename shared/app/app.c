@@ -14,6 +14,7 @@
 #include "app/sweeper.h"
 #include "app/workers.h"
 #include "base/thread.h"
+#include "base/work_queue.h"
 #include "files/files_installation.h"
 #include "files/object_cache.h"
 #include "files/upload_sink.h"
@@ -156,7 +157,6 @@ static bool rest(struct installation_watch *watch)
 static void *run(void *argument)
 {
     struct installation_watch *watch = argument;
-    signal_stack_take();
     while (ask(watch) && rest(watch))
         continue;
     return NULL;
@@ -223,6 +223,7 @@ static void installation_watch_close(struct installation_watch *watch)
 #define LISTEN_FD 0
 #define EXIT_CANNOT_START 2
 #define LOG_LAST_WORDS_MS 500
+#define WORK_STACK_BYTES (128 * 1024)
 
 /* Everything a process holds, in the order it is opened. */
 struct process {
@@ -235,7 +236,7 @@ struct process {
     struct spans *spans;
     struct storage *storage;
     struct metadata *metadata;
-    struct step_pool *step_pool;
+    struct work_queue *queue;
     struct object_cache *object_cache;
     struct slots *slots;
     struct service service;
@@ -386,7 +387,7 @@ static bool waits_for_network(const struct process *process)
            metadata_waits(process->metadata);
 }
 
-static int step_threads(void)
+static int work_threads(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     return cores < 2 ? 2 : (int)cores;
@@ -415,7 +416,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
         code = metadata_open(&process->metadata, &process->config, &clock_system,
                              &metadata_observer, err);
     if (code == ERR_OK && process->app->takes_uploads)
-        code = step_pool_open(&process->step_pool, step_threads(), err);
+        code = work_queue_open(&process->queue, work_threads(), WORK_STACK_BYTES, err);
     if (code == ERR_OK && keeps_objects(process))
         code = object_cache_open(&process->object_cache, (size_t)process->config.object_cache, err);
     process->service = (struct service){
@@ -429,7 +430,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
                   .storage = process->storage,
                   .metadata = process->metadata,
                   .metrics = process->metrics,
-                  .step_pool = process->step_pool,
+                  .queue = process->queue,
                   .object_cache = process->object_cache,
                   .bytes_left = has_sweeper(process) ? wake_sweeper : NULL,
                   .context = process},
@@ -485,7 +486,7 @@ static void close_process(struct process *process)
     if (process->app->close)
         process->app->close(process->own);
     slots_close(process->slots);
-    step_pool_close(process->step_pool);
+    work_queue_close(process->queue);
     object_cache_close(process->object_cache);
     metadata_close(process->metadata);
     storage_close(process->storage);

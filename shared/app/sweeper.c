@@ -108,7 +108,6 @@ static bool wait_until_next(struct sweeper *sweeper)
 static void *run(void *argument)
 {
     struct sweeper *sweeper = argument;
-    signal_stack_take();
     do {
         sweep_once(sweeper);
     } while (wait_until_next(sweeper));

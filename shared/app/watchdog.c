@@ -122,7 +122,6 @@ static bool sleep_until_next(struct watchdog *watchdog)
 static void *run(void *argument)
 {
     struct watchdog *watchdog = argument;
-    signal_stack_take();
     while (sleep_until_next(watchdog)) {
         int64_t now_ns = clock_steady_ns(watchdog->options.clock);
         for (size_t i = 0; i < watchdog->options.count; i++)
@@ -274,7 +273,6 @@ static bool wait_for_round(struct lease_keeper *keeper)
 static void *keep_leases(void *argument)
 {
     struct lease_keeper *keeper = argument;
-    signal_stack_take();
     while (wait_for_round(keeper)) {
         atomic_store(&keeper->next, 0);
         renew_all_due(keeper);

@@ -166,6 +166,14 @@ static void on_wake(int signal_number)
     (void)signal_number; /* only to interrupt accept4 */
 }
 
+/* What the main thread waits for. */
+static void main_signals(sigset_t *ret_signals)
+{
+    sigemptyset(ret_signals);
+    sigaddset(ret_signals, SIGTERM);
+    sigaddset(ret_signals, SIGHUP);
+}
+
 void workers_prepare_signals(sigset_t *ret_signals)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
@@ -175,9 +183,7 @@ void workers_prepare_signals(sigset_t *ret_signals)
     sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of the write, no end */
     sigaction(WAKE_SIGNAL, &wake, NULL);
     sigaction(SIGHUP, &wake, NULL); /* lighttpd/coffer-serve sends it to whom it does not end */
-    sigemptyset(ret_signals);
-    sigaddset(ret_signals, SIGTERM);
-    sigaddset(ret_signals, SIGHUP);
+    main_signals(ret_signals);
     pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
 }
 
@@ -234,7 +240,9 @@ static void *run_worker(void *argument)
     struct worker *worker = argument;
     struct workers *workers = worker->workers;
     bool has_turn = !workers->service->takes_turns;
-    signal_stack_take();
+    sigset_t blocked;
+    main_signals(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL); /* a worker is woken by signals */
     while (!atomic_load(&workers->stopping)) {
         if (!has_turn)
             has_turn = accept_turn_wait(&workers->turn);
@@ -249,7 +257,6 @@ static enum err_code start_worker(struct workers *workers, int listen_fd, size_t
                                   struct err *err)
 {
     struct worker *worker = &workers->all[index];
-    pthread_attr_t attributes;
     worker->workers = workers;
     worker->watch = &workers->watches[index];
     const struct fcgi_options options = {.listen_fd = listen_fd,
@@ -260,14 +267,10 @@ static enum err_code start_worker(struct workers *workers, int listen_fd, size_t
     if (code != ERR_OK)
         return code;
     atomic_store(&worker->running, true);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
-    int failed = pthread_create(&worker->thread, &attributes, run_worker, worker);
-    pthread_attr_destroy(&attributes);
-    if (failed) {
+    if (!thread_start(&worker->thread, WORKER_STACK_BYTES, run_worker, worker)) {
         atomic_store(&worker->running, false);
-        return err_set_internal(err, ERR_NO_MEMORY, failed, "pthread_create",
-                                "cannot start worker %zu of %zu", index + 1, workers->count);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "cannot start worker %zu of %zu",
+                                index + 1, workers->count);
     }
     workers->started++;
     return ERR_OK;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,18 +17,37 @@ static void block_signals(sigset_t *ret_before)
     pthread_sigmask(SIG_SETMASK, &blocked, ret_before);
 }
 
+struct thread_body {
+    void *(*run)(void *);
+    void *argument;
+};
+
+static void *run_thread(void *argument)
+{
+    const struct thread_body body = *(struct thread_body *)argument;
+    free(argument);
+    signal_stack_take();
+    return body.run(body.argument);
+}
+
 bool thread_start(pthread_t *ret_thread, size_t stack_bytes, void *(*run)(void *), void *argument)
 {
     pthread_attr_t attributes;
     sigset_t before;
-    if (pthread_attr_init(&attributes) != 0)
+    struct thread_body *body = malloc(sizeof *body);
+    if (!body || pthread_attr_init(&attributes) != 0) {
+        free(body);
         return false;
+    }
+    *body = (struct thread_body){run, argument};
     if (stack_bytes > 0)
         pthread_attr_setstacksize(&attributes, stack_bytes);
     block_signals(&before);
-    bool is_started = pthread_create(ret_thread, &attributes, run, argument) == 0;
+    bool is_started = pthread_create(ret_thread, &attributes, run_thread, body) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
+    if (!is_started)
+        free(body);
     return is_started;
 }
 

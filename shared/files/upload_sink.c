@@ -6,118 +6,6 @@
 #include "base/digest.h"
 #include "base/limits.h"
 #include "base/text.h"
-#include "base/thread.h"
-
-#define STEP_THREADS_MAX 64
-#define STEP_STACK_BYTES (128 * 1024)
-
-struct step_pool {
-    pthread_mutex_t mutex;
-    pthread_cond_t queued;
-    pthread_cond_t done;
-    struct step *first;
-    struct step **last;
-    bool closing;
-    int thread_count;
-    pthread_t threads[STEP_THREADS_MAX];
-};
-
-static struct step *take(struct step_pool *pool)
-{
-    while (!pool->first && !pool->closing)
-        pthread_cond_wait(&pool->queued, &pool->mutex);
-    struct step *step = pool->first;
-    if (step) {
-        pool->first = step->next;
-        if (!pool->first)
-            pool->last = &pool->first;
-    }
-    return step;
-}
-
-static void *run_steps(void *argument)
-{
-    struct step_pool *pool = argument;
-    struct step *step;
-    signal_stack_take();
-    pthread_mutex_lock(&pool->mutex);
-    while ((step = take(pool)) != NULL) {
-        pthread_mutex_unlock(&pool->mutex);
-        trace_context_set(step->trace_context);
-        step->run(step);
-        trace_context_set(NULL);
-        pthread_mutex_lock(&pool->mutex);
-        step->pending = false;
-        pthread_cond_broadcast(&pool->done);
-    }
-    pthread_mutex_unlock(&pool->mutex);
-    return NULL;
-}
-
-static bool start_thread(struct step_pool *pool)
-{
-    if (!thread_start(&pool->threads[pool->thread_count], STEP_STACK_BYTES, run_steps, pool))
-        return false;
-    pool->thread_count++;
-    return true;
-}
-
-enum err_code step_pool_open(struct step_pool **ret_pool, int threads, struct err *err)
-{
-    struct step_pool *pool = calloc(1, sizeof *pool);
-    if (!pool)
-        return err_set_internal(err, ERR_NO_MEMORY, 0, "step_pool", "out of memory");
-    pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->queued, NULL);
-    pthread_cond_init(&pool->done, NULL);
-    pool->last = &pool->first;
-    for (int i = 0; i < threads && i < STEP_THREADS_MAX; i++) {
-        if (start_thread(pool))
-            continue;
-        step_pool_close(pool);
-        return err_set_internal(err, ERR_NO_MEMORY, 0, "step_pool", "cannot start a thread");
-    }
-    *ret_pool = pool;
-    return ERR_OK;
-}
-
-void step_pool_close(struct step_pool *pool)
-{
-    if (!pool)
-        return;
-    pthread_mutex_lock(&pool->mutex);
-    pool->closing = true;
-    pthread_cond_broadcast(&pool->queued);
-    pthread_mutex_unlock(&pool->mutex);
-    for (int i = 0; i < pool->thread_count; i++)
-        pthread_join(pool->threads[i], NULL);
-    pthread_cond_destroy(&pool->done);
-    pthread_cond_destroy(&pool->queued);
-    pthread_mutex_destroy(&pool->mutex);
-    free(pool);
-}
-
-/* Queues a step that is not pending. */
-static void step_submit(struct step_pool *pool, struct step *step)
-{
-    step->trace_context = trace_context_get();
-    pthread_mutex_lock(&pool->mutex);
-    step->next = NULL;
-    step->pending = true;
-    *pool->last = step;
-    pool->last = &step->next;
-    pthread_cond_signal(&pool->queued);
-    pthread_mutex_unlock(&pool->mutex);
-}
-
-/* Returns when the step is not pending; what it wrote is visible. */
-static void step_wait(struct step_pool *pool, struct step *step)
-{
-    pthread_mutex_lock(&pool->mutex);
-    while (step->pending)
-        pthread_cond_wait(&pool->done, &pool->mutex);
-    pthread_mutex_unlock(&pool->mutex);
-}
 
 #define SMALL_BUFFER (16 * 1024)
 #define NETWORK_BUFFER (128 * 1024) /* where the put gathers larger parts itself */
@@ -129,7 +17,7 @@ struct sink_buffer {
 };
 
 struct upload_sink {
-    struct step step; /* first member: step_run gets the sink back from it */
+    struct work step; /* first member: step_run gets the sink back from it */
     const struct upload_sink_options *options;
     struct digest *sha256;
     struct digest *md5;
@@ -160,7 +48,7 @@ static void write_buffer(struct upload_sink *sink)
             storage_put_write(sink->options->put, buffer->data, buffer->len, &sink->flush_err);
 }
 
-static void step_run(struct step *step)
+static void step_run(struct work *step)
 {
     struct upload_sink *sink = (struct upload_sink *)step;
     hash_buffer(sink);
@@ -171,20 +59,20 @@ static void step_run(struct step *step)
 /* Hashes and writes what is to be flushed, without the caller where the pool can do it. */
 static void flush_buffer(struct upload_sink *sink)
 {
-    if (!sink->options->step_pool) {
+    if (!sink->options->queue) {
         hash_buffer(sink);
         write_buffer(sink);
         return;
     }
-    step_submit(sink->options->step_pool, &sink->step);
+    work_queue_submit(sink->options->queue, &sink->step);
     if (sink->options->put_waits)
         write_buffer(sink);
 }
 
 static enum err_code wait_for_flush(struct upload_sink *sink, struct err *err)
 {
-    if (sink->options->step_pool)
-        step_wait(sink->options->step_pool, &sink->step);
+    if (sink->options->queue)
+        work_queue_wait(sink->options->queue, &sink->step);
     if (sink->flush_code != ERR_OK)
         *err = sink->flush_err;
     return sink->flush_code;
@@ -328,8 +216,8 @@ enum err_code upload_sink_run(const struct upload_sink_options *options, struct 
     }
     if (code == ERR_OK)
         code = finish_sink(&sink, err);
-    else if (options->step_pool)
-        step_wait(options->step_pool, &sink.step);
+    else if (options->queue)
+        work_queue_wait(options->queue, &sink.step);
     digest_close(sink.sha256);
     digest_close(sink.md5);
     free(sink.filling.data);

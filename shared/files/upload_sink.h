@@ -1,9 +1,9 @@
 /*
  * Where the bytes of an upload go: counted against the limit, hashed, and written to a put, in
  * constant memory. Small bodies take one small buffer and no other thread; from the second buffer
- * on, hashing and writing run on the step pool while the caller receives. A put that may wait for a
- * network (`put_waits`) is written by the caller while the step pool hashes, so that no slow store
- * holds the pool's few threads. Used by one thread.
+ * on, hashing and writing run on the work queue while the caller receives. A put that may wait for a
+ * network (`put_waits`) is written by the caller while the queue hashes, so that no slow store
+ * holds the queue's few threads. Used by one thread.
  */
 #ifndef COFFER_FILES_UPLOAD_SINK_H
 #define COFFER_FILES_UPLOAD_SINK_H
@@ -12,7 +12,7 @@
 
 #include "base/errors.h"
 #include "base/source.h"
-#include "base/trace_context.h"
+#include "base/work_queue.h"
 #include "storage/storage.h"
 
 struct upload_result;
@@ -23,9 +23,9 @@ struct upload_sink_options {
     /* Told once how the file begins (head, head_len), before the put's first write; or NULL. */
     void (*begins)(void *context, const struct upload_result *result);
     void *context;
-    struct step_pool *step_pool; /* borrowed; NULL: everything on the caller's thread */
-    int64_t max_size;            /* bytes; one more is ERR_FILE_TOO_LARGE */
-    int64_t size_hint;           /* bytes or -1: how large the first buffer should be */
+    struct work_queue *queue; /* borrowed; NULL: everything on the caller's thread */
+    int64_t max_size;         /* bytes; one more is ERR_FILE_TOO_LARGE */
+    int64_t size_hint;        /* bytes or -1: how large the first buffer should be */
     bool with_md5;
     bool with_utf8;
 };
@@ -46,27 +46,5 @@ enum err_code upload_too_large(int64_t max_size, struct err *err);
 /* Reads `source` to its verified end. */
 enum err_code upload_sink_run(const struct upload_sink_options *options, struct source *source,
                               struct upload_result *ret_result, struct err *err) ERR_MUST_CHECK;
-
-/*
- * A few threads that run one step of an upload (hash and write a buffer) while the worker that owns
- * it receives the next: receiving, hashing and writing overlap, and a thousand uploads still need
- * only as many threads as there are cores. Thread-safe.
- */
-
-struct step_pool;
-
-/* One step; embedded in its owner, which waits for it before it touches what the step uses. */
-struct step {
-    void (*run)(struct step *step);
-    struct step *next;
-    struct trace_context *trace_context; /* of who submitted it; set by the pool */
-    bool pending;                        /* queued or running; guarded by the pool */
-};
-
-/* `threads` of them, with all signals blocked. Caller frees with step_pool_close when no step is
- * pending. */
-enum err_code step_pool_open(struct step_pool **ret_pool, int threads, struct err *err)
-    ERR_MUST_CHECK;
-void step_pool_close(struct step_pool *pool);
 
 #endif

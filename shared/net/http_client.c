@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/backoff.h"
+#include "base/pool.h"
 #include "base/text.h"
 #include "net/http_client_connection.h"
 
@@ -220,26 +222,29 @@ int64_t http_reply_retry_after_ms(const struct http_reply *reply, int64_t wall_m
     return seconds * 1000 > wall_ms ? seconds * 1000 - wall_ms : 0;
 }
 
-#define BACKOFF_MIN_MS 50
-#define BACKOFF_MAX_MS 1000
 #define RETRY_AFTER_MAX_MS 5000
 /* Servers close what was idle for longer, and such a connection is of no use. */
-#define IDLE_MAX_NS (60 * 1000 * HTTP_NS_PER_MS)
+#define IDLE_MAX_MS (60 * 1000)
 
 struct http_client {
     struct http_client_options options;
     char *ca_file;
-    pthread_mutex_t lock;
-    struct http_connection *idle; /* the last used first */
-    size_t idle_count;
-    size_t busy_count;
+    struct pool connections;
 };
+
+static const struct backoff backoff = {50, 1000, BACKOFF_FULL_JITTER};
 
 static CURLcode global_code;
 
 static void init_curl(void)
 {
     global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static void end_connection(void *context, void *item)
+{
+    (void)context;
+    http_connection_close(item);
 }
 
 enum err_code http_client_open(struct http_client **ret_client,
@@ -250,39 +255,32 @@ enum err_code http_client_open(struct http_client **ret_client,
     if (global_code != CURLE_OK)
         return err_set_internal(err, ERR_INTERNAL, 0, "curl", "%s",
                                 curl_easy_strerror(global_code));
+    const struct pool_options pool = {.idle_max = options->idle_connections,
+                                      .idle_max_ms = IDLE_MAX_MS,
+                                      .clock = options->clock,
+                                      .end = end_connection};
     struct http_client *client = calloc(1, sizeof *client);
     if (!client)
         return err_set_internal(err, ERR_NO_MEMORY, 0, "http client", "out of memory");
     client->options = *options;
     client->ca_file = strdup(options->ca_file ? options->ca_file : "");
     client->options.ca_file = client->ca_file;
-    int failed = pthread_mutex_init(&client->lock, NULL);
-    if (!client->ca_file || failed) {
-        if (!failed)
-            pthread_mutex_destroy(&client->lock);
-        free(client->ca_file);
-        free(client);
-        return err_set_internal(err, ERR_NO_MEMORY, failed, "http client", "out of memory");
+    enum err_code code =
+        client->ca_file ? pool_init(&client->connections, &pool, err)
+                        : err_set_internal(err, ERR_NO_MEMORY, 0, "http client", "out of memory");
+    if (code != ERR_OK) {
+        http_client_close(client);
+        return code;
     }
     *ret_client = client;
     return ERR_OK;
-}
-
-static void close_all(struct http_connection *connection)
-{
-    while (connection) {
-        struct http_connection *next = connection->next;
-        http_connection_close(connection);
-        connection = next;
-    }
 }
 
 void http_client_close(struct http_client *client)
 {
     if (!client)
         return;
-    close_all(client->idle);
-    pthread_mutex_destroy(&client->lock);
+    pool_release(&client->connections);
     free(client->ca_file);
     free(client);
 }
@@ -294,79 +292,34 @@ static const struct http_client_options *http_client_settings(const struct http_
 
 void http_client_usage(struct http_client *client, struct pool_usage *ret_usage)
 {
-    pthread_mutex_lock(&client->lock);
-    ret_usage->busy = (unsigned)client->busy_count;
-    ret_usage->idle = (unsigned)client->idle_count;
-    pthread_mutex_unlock(&client->lock);
+    pool_usage(&client->connections, ret_usage);
 }
 
-static void count_busy(struct http_client *client, bool begins)
-{
-    pthread_mutex_lock(&client->lock);
-    client->busy_count += begins ? 1 : (size_t)-1;
-    pthread_mutex_unlock(&client->lock);
-}
-
-static struct http_connection *take_idle(struct http_client *client)
-{
-    pthread_mutex_lock(&client->lock);
-    struct http_connection *connection = client->idle;
-    if (connection) {
-        client->idle = connection->next;
-        client->idle_count--;
-        connection->next = NULL;
-    }
-    pthread_mutex_unlock(&client->lock);
-    return connection;
-}
-
-/* http_client.c: the pool. */
+/* An idle connection that the server has not closed, or a new one. */
 static struct http_connection *http_client_take(struct http_client *client, struct err *err)
 {
-    struct http_connection *connection = NULL;
-    while ((connection = take_idle(client)) && !http_connection_is_quiet(connection))
-        http_connection_close(connection);
-    if (!connection && http_connection_open(&connection, &client->options, err) != ERR_OK)
+    void *item = NULL;
+    bool has_place = pool_take(&client->connections, 0, &item); /* always: there is no bound */
+    while (has_place && item && !http_connection_is_quiet(item)) {
+        http_connection_close(item);
+        pool_give(&client->connections, NULL);
+        has_place = pool_take(&client->connections, 0, &item);
+    }
+    struct http_connection *connection = item;
+    if (!connection && http_connection_open(&connection, &client->options, err) != ERR_OK) {
+        pool_give(&client->connections, NULL);
         return NULL;
-    count_busy(client, true);
+    }
     return connection;
-}
-
-/* Takes out what nobody has used for long; the caller holds the lock and closes it afterwards. */
-static struct http_connection *take_stale(struct http_client *client, int64_t now_ns)
-{
-    struct http_connection **at = &client->idle;
-    while (*at && now_ns - (*at)->idle_since_ns < IDLE_MAX_NS)
-        at = &(*at)->next;
-    struct http_connection *stale = *at;
-    *at = NULL;
-    for (const struct http_connection *one = stale; one; one = one->next)
-        client->idle_count--;
-    return stale;
 }
 
 /* Takes ownership; `reusable` after http_connection_finish. */
 static void http_client_give(struct http_client *client, struct http_connection *connection,
                              bool reusable)
 {
-    struct http_connection *stale = connection;
-    connection->next = NULL;
-    count_busy(client, false);
-    if (reusable) {
-        connection->idle_since_ns = clock_steady_ns(client->options.clock);
-        pthread_mutex_lock(&client->lock);
-        stale = take_stale(client, connection->idle_since_ns);
-        if (client->idle_count >= client->options.idle_connections) {
-            connection->next = stale;
-            stale = connection;
-        } else {
-            connection->next = client->idle;
-            client->idle = connection;
-            client->idle_count++;
-        }
-        pthread_mutex_unlock(&client->lock);
-    }
-    close_all(stale);
+    if (!reusable)
+        http_connection_close(connection);
+    pool_give(&client->connections, reusable ? connection : NULL);
 }
 
 static void sleep_ms(int64_t duration_ms)
@@ -377,25 +330,12 @@ static void sleep_ms(int64_t duration_ms)
         continue;
 }
 
-/* Full jitter: anything up to the ceiling, so that many clients don't come back at once. */
-static int64_t backoff_ms(const struct clock *clock, unsigned attempt)
-{
-    uint32_t random = 0;
-    uint32_t ceiling = BACKOFF_MIN_MS;
-    for (unsigned i = 0; i < attempt && ceiling < BACKOFF_MAX_MS; i++)
-        ceiling *= 2;
-    if (ceiling > BACKOFF_MAX_MS)
-        ceiling = BACKOFF_MAX_MS;
-    clock_random(clock, &random, sizeof random);
-    return random % (ceiling + 1);
-}
-
 /* How long to wait before the next attempt; false when there is none that the deadline allows. */
 static bool next_attempt(const struct http_client *client, const struct http_reply *reply,
                          unsigned attempt, int64_t deadline_ns, int64_t *ret_wait_ms)
 {
     const struct clock *clock = client->options.clock;
-    int64_t wait_ms = backoff_ms(clock, attempt);
+    int64_t wait_ms = backoff_ms(&backoff, attempt, clock);
     int64_t asked_ms =
         reply->status != 0 ? http_reply_retry_after_ms(reply, clock_wall_ms(clock)) : -1;
     if (asked_ms >= 0)

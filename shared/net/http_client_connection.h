@@ -21,8 +21,6 @@ struct http_connection {
     const struct http_client_options *options; /* of the client */
     CURLM *multi;
     CURL *easy;
-    struct http_connection *next; /* in the pool */
-    int64_t idle_since_ns;
     curl_socket_t socket; /* CURL_SOCKET_BAD when there is none, or it is not known */
     char error[CURL_ERROR_SIZE];
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/config_table.h"
 #include "base/text.h"
 #include "observe/crash_handler.h"
@@ -92,13 +93,8 @@ void report_limits_take(struct report_limits *limits, const struct http_reply *r
     if (seconds > 0 && until_ns > limits->until_ns)
         limits->until_ns = until_ns;
 }
-#define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS (5 * 60 * 1000)
 
-struct backoff {
-    unsigned failures; /* in a row */
-    int64_t until_ns;
-};
+static const struct backoff backoff = {1000, 5 * 60 * 1000, BACKOFF_HALF_JITTER};
 
 struct report {
     struct report_options options;
@@ -111,7 +107,8 @@ struct report {
     atomic_bool wants_crashes; /* to be looked for */
     /* the sender's thread: */
     struct report_limits limits;
-    struct backoff backoff;
+    unsigned failures; /* in a row */
+    int64_t paused_until_ns;
     struct report_spool spool;
     struct report_crashes crashes;
     struct stack_names *names; /* NULL until something is to be named */
@@ -146,22 +143,14 @@ static bool is_limited(const struct report *report)
 
 static bool is_backing_off(const struct report *report)
 {
-    return now_ns(report) < report->backoff.until_ns;
+    return now_ns(report) < report->paused_until_ns;
 }
 
-/* Doubling, with jitter from half of it on, so that many programs don't come back at once. */
 static void back_off(struct report *report)
 {
-    uint32_t random = 0;
-    int64_t wait_ms = BACKOFF_MIN_MS;
-    for (unsigned i = 0; i < report->backoff.failures && wait_ms < BACKOFF_MAX_MS; i++)
-        wait_ms *= 2;
-    if (wait_ms > BACKOFF_MAX_MS)
-        wait_ms = BACKOFF_MAX_MS;
-    clock_random(report->options.clock, &random, sizeof random);
-    wait_ms = wait_ms / 2 + random % (wait_ms / 2 + 1);
-    report->backoff.failures++;
-    report->backoff.until_ns = now_ns(report) + wait_ms * NS_PER_MS;
+    int64_t wait_ms = backoff_ms(&backoff, report->failures, report->options.clock);
+    report->failures++;
+    report->paused_until_ns = now_ns(report) + wait_ms * NS_PER_MS;
 }
 
 static void keep(struct report *report, struct str envelope)
@@ -300,9 +289,8 @@ static int64_t take_crashes(struct report *report)
 static bool pull(void *context, bool stopping, struct buf *body, int64_t *ret_wait_ms)
 {
     struct report *report = context;
-    int64_t until_ns = report->limits.until_ns > report->backoff.until_ns
-                           ? report->limits.until_ns
-                           : report->backoff.until_ns;
+    int64_t until_ns = report->limits.until_ns > report->paused_until_ns ? report->limits.until_ns
+                                                                         : report->paused_until_ns;
     int64_t left_ns = until_ns - now_ns(report);
     *ret_wait_ms = -1;
     if (stopping)
@@ -337,7 +325,8 @@ static void judge(void *context, struct str body, const struct http_reply *reply
             keep(report, body);
         return;
     }
-    report->backoff = (struct backoff){.failures = 0};
+    report->failures = 0;
+    report->paused_until_ns = 0;
     enum metric_sentry outcome = METRIC_SENTRY_DROPPED_FAILED;
     if (reply->status >= 200 && reply->status < 300)
         outcome = METRIC_SENTRY_SENT;

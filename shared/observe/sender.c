@@ -214,7 +214,6 @@ static void sleep_until_due(struct sender *sender)
 static void *run(void *argument)
 {
     struct sender *sender = argument;
-    signal_stack_take();
     pthread_mutex_lock(&sender->mutex);
     for (;;) {
         if (take_turns(sender))

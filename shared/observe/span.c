@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/jsonw.h"
 #include "base/text.h"
 #include "observe/metrics_table.h"
@@ -266,8 +267,7 @@ static void span_write_batch(const struct span_resource *resource, struct str re
 
 #define NS_PER_MS 1000000LL
 #define MS_PER_S 1000LL
-#define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS (60 * 1000)
+static const struct backoff backoff = {1000, 60 * 1000, BACKOFF_HALF_JITTER};
 #define LONGEST_S 3600 /* so that a slip of the collector is not for ever */
 
 static int64_t now_ns(const struct spans *spans)
@@ -374,23 +374,11 @@ static int64_t retry_after_ms(const struct spans *spans, const struct http_reply
     return (seconds < LONGEST_S ? seconds : LONGEST_S) * MS_PER_S;
 }
 
-/* Doubling, with jitter from half of it on, so that many programs don't come back at once. */
-static int64_t backoff_ms(const struct spans *spans)
-{
-    uint32_t random = 0;
-    int64_t wait_ms = BACKOFF_MIN_MS;
-    for (unsigned i = 0; i < spans->failures && wait_ms < BACKOFF_MAX_MS; i++)
-        wait_ms *= 2;
-    if (wait_ms > BACKOFF_MAX_MS)
-        wait_ms = BACKOFF_MAX_MS;
-    clock_random(spans->options.clock, &random, sizeof random);
-    return wait_ms / 2 + random % (wait_ms / 2 + 1);
-}
-
 static void back_off(struct spans *spans, const struct http_reply *reply)
 {
     int64_t asked_ms = reply ? retry_after_ms(spans, reply) : -1;
-    int64_t wait_ms = asked_ms >= 0 ? asked_ms : backoff_ms(spans);
+    int64_t wait_ms =
+        asked_ms >= 0 ? asked_ms : backoff_ms(&backoff, spans->failures, spans->options.clock);
     spans->failures++;
     spans->until_ns = now_ns(spans) + wait_ms * NS_PER_MS;
 }

@@ -617,18 +617,21 @@ static void sqlite_close(void *state)
     if (!db)
         return;
     sqlite_writer_close(db);
-    sqlite_pool_close(db);
-    pthread_mutex_destroy(&db->pool_mutex);
-    pthread_cond_destroy(&db->pool_free);
+    pool_release(&db->readers);
     pthread_mutex_destroy(&db->queue_mutex);
     free(db);
 }
 
-static void init_locks(struct metadata_sqlite *db)
+/* A database that is away comes back; one of another schema does not. */
+static enum err_code open_first_reader(struct metadata_sqlite *db, struct err *err)
 {
-    pthread_mutex_init(&db->pool_mutex, NULL);
-    condition_init(&db->pool_free);
-    pthread_mutex_init(&db->queue_mutex, NULL);
+    void *item = NULL;
+    struct sqlite_connection *connection = NULL;
+    bool has_place = pool_take(&db->readers, 0, &item); /* nobody else knows the pool yet */
+    enum err_code code = sqlite_connect(db, false, &connection, err);
+    if (has_place)
+        pool_give(&db->readers, connection);
+    return code == ERR_CONFIG ? code : ERR_OK;
 }
 
 static enum err_code sqlite_open(void **ret_state, const struct config *config,
@@ -644,15 +647,15 @@ static enum err_code sqlite_open(void **ret_state, const struct config *config,
     db->is_durable = config->durability == DURABILITY_FULL;
     db->busy_timeout_ms = config->sqlite_busy_timeout_ms;
     db->min_free_bytes = config->min_free_bytes;
-    db->readers_max = config->sqlite_readers > 0 ? config->sqlite_readers : 1;
-    init_locks(db);
-    /* A database that is away comes back; one of another schema does not. */
-    enum err_code code = sqlite_connect(db, false, &db->pool, err);
-    if (code == ERR_CONFIG) {
+    pthread_mutex_init(&db->queue_mutex, NULL);
+    int64_t readers = config->sqlite_readers > 0 ? config->sqlite_readers : 1;
+    enum err_code code = sqlite_pool_init(db, readers, err);
+    if (code == ERR_OK)
+        code = open_first_reader(db, err);
+    if (code != ERR_OK) {
         sqlite_close(db);
         return code;
     }
-    db->readers = db->pool ? 1 : 0;
     *ret_state = db;
     return ERR_OK;
 }

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "base/pool.h"
 #include "metadata/metadata.h"
 
 #define SQLITE_FOLDER "db"
@@ -95,7 +96,6 @@ struct sqlite_connection {
     int log_pages;
     sqlite3_stmt *statements[SQL_COUNT];
     sqlite3_stmt *lists[LIST_VARIANTS];
-    struct sqlite_connection *next; /* in the pool */
 };
 
 /* One step inside a transaction or a read; must leave no statement running. */
@@ -118,11 +118,7 @@ struct metadata_sqlite {
     int64_t busy_timeout_ms;
     int64_t min_free_bytes;
 
-    pthread_mutex_t pool_mutex;
-    pthread_cond_t pool_free;
-    struct sqlite_connection *pool; /* idle readers, the last used first */
-    int64_t readers;                /* open or being opened */
-    int64_t readers_max;
+    struct pool readers; /* of connections */
 
     pthread_mutex_t queue_mutex;
     struct sqlite_waiting *queue_first;
@@ -173,7 +169,8 @@ int64_t sqlite_number(sqlite3 *db, const char *sql);
 /* Runs a read on a borrowed connection. */
 enum err_code sqlite_read(struct metadata_sqlite *db, sqlite_operation *run, void *args,
                           struct err *err) ERR_MUST_CHECK;
-void sqlite_pool_close(struct metadata_sqlite *db);
+enum err_code sqlite_pool_init(struct metadata_sqlite *db, int64_t readers, struct err *err)
+    ERR_MUST_CHECK;
 void sqlite_pool_usage(void *state, struct pool_usage *ret_usage); /* of the readers */
 /* Runs a change in a transaction, together with others that wait, and commits it. */
 enum err_code sqlite_write(struct metadata_sqlite *db, const struct sqlite_change *change,

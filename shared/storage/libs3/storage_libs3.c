@@ -522,9 +522,10 @@ static enum err_code libs3_open(void **ret_state, const struct storage_options *
     libs3->clock = options->clock;
     libs3->retried = options->retried;
     libs3->context = options->context;
-    libs3_pool_init(libs3);
     set_limits(libs3, options->config);
-    code = set_target(libs3, options->config, err);
+    code = libs3_pool_init(libs3, err);
+    if (code == ERR_OK)
+        code = set_target(libs3, options->config, err);
     if (code != ERR_OK) {
         libs3_close(libs3);
         return code;

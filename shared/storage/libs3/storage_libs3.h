@@ -28,6 +28,7 @@
 
 #include "base/errors.h"
 #include "base/limits.h"
+#include "base/pool.h"
 #include "storage/storage_drivers.h"
 
 #define LIBS3_PIECE (1024 * 1024)   /* read by one request, bytes */
@@ -68,11 +69,7 @@ struct storage_libs3 {
     void *context;
     S3BucketContext target; /* borrows the texts above */
 
-    pthread_mutex_t pool_mutex;
-    pthread_cond_t pool_returned;
-    S3RequestContext *idle[LIBS3_IDLE_CONNECTIONS];
-    unsigned idle_count;
-    unsigned borrowed;
+    struct pool pool; /* of request contexts */
 
     pthread_mutex_t claim_mutex;
     pthread_cond_t claim_released;
@@ -128,10 +125,8 @@ enum err_code libs3_status_code(S3Status status, bool *ret_may_repeat);
 /* Waits for the turn of attempt number `attempt` (2, 3, …), and tells of it; false when there are
  * no more, or its turn comes after the deadline. */
 bool libs3_may_try(struct storage_libs3 *libs3, unsigned attempt, int64_t deadline_ns);
-/* The wait before attempt number `attempt` (2, 3, …): exponential with full jitter, in ns. */
-int64_t libs3_backoff_ns(const struct clock *clock, unsigned attempt);
 
-void libs3_pool_init(struct storage_libs3 *libs3);
+enum err_code libs3_pool_init(struct storage_libs3 *libs3, struct err *err) ERR_MUST_CHECK;
 void libs3_pool_release(struct storage_libs3 *libs3);
 void libs3_pool_usage(void *state, struct pool_usage *ret_usage);
 /* Waits until no other put of this process publishes the key, and takes it. */

@@ -10,99 +10,60 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/backoff.h"
 #include "base/text.h"
 #include "storage/libs3/storage_libs3.h"
 
+#define NS_PER_MS 1000000LL
 #define NS_PER_SECOND 1000000000LL
 
-static void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context);
-
-void libs3_pool_init(struct storage_libs3 *libs3)
+static void end_context(void *context, void *item)
 {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&libs3->pool_mutex, NULL);
-    pthread_cond_init(&libs3->pool_returned, &attributes);
+    const struct storage_libs3 *libs3 = context;
+    libs3->library->destroy_request_context(item);
+}
+
+enum err_code libs3_pool_init(struct storage_libs3 *libs3, struct err *err)
+{
+    const struct pool_options options = {.max = LIBS3_CONNECTIONS,
+                                         .idle_max = LIBS3_IDLE_CONNECTIONS,
+                                         .end = end_context,
+                                         .context = libs3};
     pthread_mutex_init(&libs3->claim_mutex, NULL);
     pthread_cond_init(&libs3->claim_released, NULL);
-    pthread_condattr_destroy(&attributes);
+    return pool_init(&libs3->pool, &options, err);
 }
 
 void libs3_pool_release(struct storage_libs3 *libs3)
 {
-    for (unsigned i = 0; i < libs3->idle_count; i++)
-        libs3->library->destroy_request_context(libs3->idle[i]);
+    pool_release(&libs3->pool);
     pthread_cond_destroy(&libs3->claim_released);
     pthread_mutex_destroy(&libs3->claim_mutex);
-    pthread_cond_destroy(&libs3->pool_returned);
-    pthread_mutex_destroy(&libs3->pool_mutex);
-}
-
-/* With the mutex held. */
-static bool wait_for_turn(struct storage_libs3 *libs3, int64_t deadline_ns)
-{
-    while (libs3->borrowed >= LIBS3_CONNECTIONS) {
-        int64_t left_ns = deadline_ns - clock_steady_ns(libs3->clock);
-        struct timespec until;
-        if (left_ns <= 0)
-            return false;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        int64_t until_ns = (int64_t)until.tv_nsec + left_ns;
-        until.tv_sec += (time_t)(until_ns / NS_PER_SECOND);
-        until.tv_nsec = (long)(until_ns % NS_PER_SECOND);
-        pthread_cond_timedwait(&libs3->pool_returned, &libs3->pool_mutex, &until);
-    }
-    return true;
 }
 
 /* A context without a request; waits for one until `deadline_ns` (steady). ERR_STORAGE_UNAVAILABLE.
- * The caller gives it back with libs3_pool_give. */
-static enum err_code libs3_pool_take(struct storage_libs3 *libs3, int64_t deadline_ns,
-                                     S3RequestContext **ret_context, struct err *err)
+ * The caller gives it back with pool_give. */
+static enum err_code take_context(struct storage_libs3 *libs3, int64_t deadline_ns,
+                                  S3RequestContext **ret_context, struct err *err)
 {
-    S3RequestContext *context = NULL;
-    pthread_mutex_lock(&libs3->pool_mutex);
-    bool has_turn = wait_for_turn(libs3, deadline_ns);
-    if (has_turn) {
-        libs3->borrowed++;
-        if (libs3->idle_count > 0)
-            context = libs3->idle[--libs3->idle_count];
-    }
-    pthread_mutex_unlock(&libs3->pool_mutex);
-    if (!has_turn)
+    void *item = NULL;
+    int64_t left_ns = deadline_ns - clock_steady_ns(libs3->clock);
+    if (!pool_take(&libs3->pool, left_ns / NS_PER_MS, &item))
         return err_set_internal(err, ERR_STORAGE_UNAVAILABLE, 0, "take connection",
                                 "All %d connections to the store are in use.", LIBS3_CONNECTIONS);
+    S3RequestContext *context = item;
     if (!context && libs3->library->create_request_context(&context) != S3StatusOK) {
-        libs3_pool_give(libs3, NULL);
+        pool_give(&libs3->pool, NULL);
         return err_set_internal(err, ERR_NO_MEMORY, 0, "take connection", "Out of memory.");
     }
     *ret_context = context;
     return ERR_OK;
 }
 
-/* NULL: it was destroyed. */
-static void libs3_pool_give(struct storage_libs3 *libs3, S3RequestContext *context)
-{
-    pthread_mutex_lock(&libs3->pool_mutex);
-    libs3->borrowed--;
-    if (context && libs3->idle_count < LIBS3_IDLE_CONNECTIONS) {
-        libs3->idle[libs3->idle_count++] = context;
-        context = NULL;
-    }
-    pthread_cond_signal(&libs3->pool_returned);
-    pthread_mutex_unlock(&libs3->pool_mutex);
-    if (context)
-        libs3->library->destroy_request_context(context);
-}
-
 void libs3_pool_usage(void *state, struct pool_usage *ret_usage)
 {
     struct storage_libs3 *libs3 = state;
-    pthread_mutex_lock(&libs3->pool_mutex);
-    ret_usage->busy = (unsigned)libs3->borrowed;
-    ret_usage->idle = (unsigned)libs3->idle_count;
-    pthread_mutex_unlock(&libs3->pool_mutex);
+    pool_usage(&libs3->pool, ret_usage);
 }
 
 static bool is_claimed(const struct storage_libs3 *libs3, const char *key)
@@ -235,11 +196,8 @@ static void libs3_compose_unlock(void)
     pthread_mutex_unlock(&compose_mutex);
 }
 
-#define NS_PER_MS 1000000LL
 #define WAIT_MAX_MS 200  /* between two looks at the clock */
 #define WAIT_UNSEEN_MS 5 /* between two looks at a socket that select can't watch */
-#define BACKOFF_FIRST_NS (50 * NS_PER_MS)
-#define BACKOFF_MAX_NS (1000 * NS_PER_MS)
 
 /* ---- what libs3 tells ---- */
 
@@ -492,7 +450,7 @@ static enum err_code attempt(struct libs3_request *request, struct err *err)
 {
     struct storage_libs3 *libs3 = request->libs3;
     S3RequestContext *context = NULL;
-    enum err_code code = libs3_pool_take(libs3, request->deadline_ns, &context, err);
+    enum err_code code = take_context(libs3, request->deadline_ns, &context, err);
     if (code != ERR_OK)
         return code;
     request->err = err;
@@ -501,21 +459,11 @@ static enum err_code attempt(struct libs3_request *request, struct err *err)
     request->start(request, context);
     libs3_compose_unlock();
     drive(request, &context);
-    libs3_pool_give(libs3, context);
+    pool_give(&libs3->pool, context);
     return judge(request, err);
 }
 
-int64_t libs3_backoff_ns(const struct clock *clock, unsigned attempt)
-{
-    uint64_t random = 0;
-    int64_t longest_ns = BACKOFF_FIRST_NS;
-    for (unsigned i = 2; i < attempt && longest_ns < BACKOFF_MAX_NS; i++)
-        longest_ns *= 2;
-    if (longest_ns > BACKOFF_MAX_NS)
-        longest_ns = BACKOFF_MAX_NS;
-    clock_random(clock, &random, sizeof random);
-    return (int64_t)(random % (uint64_t)(longest_ns + 1));
-}
+static const struct backoff backoff = {50, 1000, BACKOFF_FULL_JITTER};
 
 static void rest(int64_t ns)
 {
@@ -527,7 +475,7 @@ static void rest(int64_t ns)
 
 bool libs3_may_try(struct storage_libs3 *libs3, unsigned attempt, int64_t deadline_ns)
 {
-    int64_t wait_ns = libs3_backoff_ns(libs3->clock, attempt);
+    int64_t wait_ns = backoff_ms(&backoff, attempt - 2, libs3->clock) * NS_PER_MS;
     if (attempt > libs3->attempts || clock_steady_ns(libs3->clock) + wait_ns >= deadline_ns)
         return false;
     rest(wait_ns);

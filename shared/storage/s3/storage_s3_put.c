@@ -250,7 +250,6 @@ static void *run_sender(void *argument)
 {
     struct sender *sender = argument;
     const struct s3_put *put = sender->put;
-    signal_stack_take();
     trace_context_set(sender->trace_context);
     s3_multipart_send(put->s3, &put->multipart, put->key, &sender->part);
     return NULL;
