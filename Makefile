@@ -48,7 +48,7 @@ CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g $(if $(SANITIZER),-fPIC,-fPIE) -pthread \
 	$(if $(ANALYZE),-fanalyzer -D__clang_analyzer__ -Wno-unused-value \
 	-Wno-sign-conversion -Wno-analyzer-malloc-leak) $(if $(FUZZER),-fsanitize=fuzzer-no-link) \
 	-D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' $(if $(CRASH_POINTS),-DCOFFER_CRASH_POINTS) \
-	-Ishared -Itests/support -include base/banned.h $(CFLAGS)
+	-Ishared -Ifcgi-apps -Itests/support -include base/banned.h $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--as-needed,--gc-sections \
 	$(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(if $(COVERAGE),--coverage) $(LDFLAGS)
 LIBS := -lsqlite3 -lcjson -lcrypto -lmagic -lcurl -lbacktrace
@@ -57,17 +57,22 @@ BACKTRACE_INCLUDE := -idirafter $(dir $(shell gcc -print-libgcc-file-name))inclu
 
 LIB := $(BUILD)/libcoffer.a
 # libmongoc is large: its driver is an object of its own, loaded where METADATA_DRIVER=mongodb.
-MONGODB_SOURCES := $(wildcard shared/metadata/metadata_mongodb*.c)
+MONGODB_SOURCES := $(wildcard shared/metadata/mongodb/*.c)
 MONGODB_OBJECTS := $(MONGODB_SOURCES:%.c=$(BUILD)/%.o)
 MONGODB_LIBS := -lmongoc-1.0 -lbson-1.0
 MONGODB_PLUGIN := $(BUILD)/bin/coffer-mongodb.so
 # Preloaded into lighttpd, which knows no sanitizers.
 GATE := $(BUILD)/bin/coffer-gate.so
 GATE_SOURCES := lighttpd/gate.c shared/base/address.c shared/base/str.c shared/base/text.c
-LIB_SOURCES := $(filter-out $(MONGODB_SOURCES),$(wildcard shared/*/*.c))
+LIB_SOURCES := $(filter-out $(MONGODB_SOURCES),$(wildcard shared/*/*.c shared/*/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(BUILD)/%.o)
-PROGRAM_SOURCES := $(wildcard fcgi-apps/*.c)
-PROGRAMS := $(PROGRAM_SOURCES:fcgi-apps/%.c=$(BUILD)/bin/%)
+# A program is a file NAME.c, or a folder NAME with main in NAME.c; its other files are linked into the tests, too.
+PROGRAM_SOURCES := $(wildcard fcgi-apps/*.c fcgi-apps/*/*.c)
+PROGRAM_NAMES := $(patsubst fcgi-apps/%.c,%,$(wildcard fcgi-apps/*.c)) \
+	$(patsubst fcgi-apps/%/,%,$(sort $(dir $(wildcard fcgi-apps/*/*.c))))
+PROGRAM_PARTS := $(filter-out $(foreach name,$(PROGRAM_NAMES),fcgi-apps/$(name)/$(name).c),$(wildcard fcgi-apps/*/*.c))
+PROGRAM_LIB := $(BUILD)/libprograms.a
+PROGRAMS := $(PROGRAM_NAMES:%=$(BUILD)/bin/%)
 CLI_SOURCES := $(wildcard cli/*.c)
 CLI := $(BUILD)/bin/coffer
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
@@ -87,18 +92,24 @@ $(LIB): $(LIB_OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^
 
+$(PROGRAM_LIB): $(PROGRAM_PARTS:%.c=$(BUILD)/%.o)
+	@rm -f $@
+	ar rcs $@ $^
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
-$(PROGRAMS): $(BUILD)/bin/%: $(BUILD)/fcgi-apps/%.o $(LIB)
+$(foreach name,$(PROGRAM_NAMES),$(eval $(BUILD)/bin/$(name): \
+	$(patsubst %.c,$(BUILD)/%.o,$(wildcard fcgi-apps/$(name).c fcgi-apps/$(name)/*.c))))
+$(PROGRAMS): $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ -lfcgi $(LIBS) -o $@
+	$(CC) $(LDFLAGS_ALL) $(filter %.o,$^) $(LIB) -lfcgi $(LIBS) -o $@
 
 $(MONGODB_OBJECTS) $(patsubst %.c,$(BUILD)/%.o,$(UNIT_SOURCES) $(CONTRACT_SOURCES) $(SUPPORT_SOURCES)): \
 	CFLAGS_ALL += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
-$(BUILD)/shared/observe/stack_names.o: CFLAGS_ALL += $(BACKTRACE_INCLUDE)
+$(BUILD)/shared/observe/stack.o: CFLAGS_ALL += $(BACKTRACE_INCLUDE)
 
 $(MONGODB_PLUGIN): $(MONGODB_OBJECTS) $(LIB)
 	@mkdir -p $(@D)
@@ -117,10 +128,10 @@ $(CLI): $(CLI_SOURCES:%.c=$(BUILD)/%.o) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS) -o $@
 
-$(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(LIB)
+$(BUILD)/tests/unit/run: $(UNIT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(PROGRAM_LIB) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(MONGODB_LIBS) $(LIBS) -o $@
 
-$(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(LIB)
+$(BUILD)/tests/contract/run: $(CONTRACT_SOURCES:%.c=$(BUILD)/%.o) $(SUPPORT_SOURCES:%.c=$(BUILD)/%.o) $(MONGODB_OBJECTS) $(PROGRAM_LIB) $(LIB)
 	$(CC) $(LDFLAGS_ALL) $^ -lfcgi -lcunit $(MONGODB_LIBS) $(LIBS) -o $@
 
 $(TOOLS): $(BUILD)/tests/tools/%: $(BUILD)/tests/tools/%.o $(LIB)
@@ -131,7 +142,7 @@ FUZZERS := $(FUZZ_SOURCES:tests/fuzz/%.c=%)
 
 # With FUZZER=1 CC=clang a libFuzzer program, else one that replays files (tests/fuzz/replay.c).
 $(FUZZERS:%=$(BUILD)/tests/fuzz/run/%): $(BUILD)/tests/fuzz/run/%: $(BUILD)/tests/fuzz/%.o \
-		$(if $(FUZZER),,$(BUILD)/tests/fuzz/replay.o) $(LIB)
+		$(if $(FUZZER),,$(BUILD)/tests/fuzz/replay.o) $(PROGRAM_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $(if $(FUZZER),-fsanitize=fuzzer) $^ $(LIBS) -o $@
 
@@ -292,16 +303,17 @@ bench: deps-bench ## speed and memory beside lighttpd alone, a bare loop, and Ex
 
 # ---- keeping it in order ----
 
-C_FILES := $(wildcard lighttpd/*.c shared/*/*.[ch] fcgi-apps/*.c cli/*.[ch] tests/*/*.[ch])
+C_FILES := $(wildcard lighttpd/*.c shared/*/*.[ch] shared/*/*/*.[ch] fcgi-apps/*.[ch] fcgi-apps/*/*.[ch] cli/*.[ch] \
+	tests/*/*.[ch])
 TIDY_SOURCES := $(LIB_SOURCES) $(MONGODB_SOURCES) $(PROGRAM_SOURCES) $(CLI_SOURCES)
 # clang's warnings come with clang-tidy (clang-diagnostic-*), so clang compiles nothing.
-TIDY_FLAGS := -std=c17 $(WARNINGS) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Itests/support \
-	-include base/banned.h -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
+TIDY_FLAGS := -std=c17 $(WARNINGS) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"' -Ishared -Ifcgi-apps \
+	-Itests/support -include base/banned.h -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
 # How far clang's analyzer follows calls: deep takes eight times as long.
 TIDY_MODE ?= shallow
 TIDY := build/tidy-$(TIDY_MODE)
-$(TIDY)/shared/observe/stack_names.stamp: TIDY_FLAGS += $(BACKTRACE_INCLUDE)
+$(TIDY)/shared/observe/stack.stamp: TIDY_FLAGS += $(BACKTRACE_INCLUDE)
 
 .PHONY: lint format tidy settings
 lint: ## layout, static analysis, layers, sizes, shell scripts, generated documentation

@@ -1,6 +1,6 @@
 #include <inttypes.h>
 
-#include "access/access_token.h"
+#include "access/principal.h"
 #include "base/text.h"
 #include "command.h"
 

@@ -1,7 +1,6 @@
 /* PATCH /api/files/{id} (API.md). */
 #include "files/files_update.h"
 #include "app/app.h"
-#include "files/file_headers.h"
 #include "files/file_json.h"
 
 static enum err_code patch_file(struct app_ctx *ctx, struct err *err)

@@ -68,7 +68,7 @@ begin_nodes_file() {
 }
 
 # Rules for lighttpd: a gateway's nodes are told of a request that a proxy outside TRUSTED_PROXIES
-# forwarded (shared/access/forwarded.h). Without X-Forwarded-For the address that lighttpd knows is the
+# forwarded (shared/access/origin.h). Without X-Forwarded-For the address that lighttpd knows is the
 # peer's own. With it, the nodes see from the addresses in it whether the peer was listed; but for
 # 127.0.0.1, which they may list because their gateway has it.
 # shellcheck disable=SC2016,SC2059 # lighttpd's variables, templates of its rules

@@ -1,6 +1,6 @@
 /*
  * Idempotency-Key (API.md, "Files"; draft-ietf-httpapi-idempotency-key-header): one request
- * holds the key under a lease that is prolonged while it runs (app/lease_keeper.h); the answer
+ * holds the key under a lease that is prolonged while it runs (app/watchdog.h); the answer
  * is stored in the same transaction as the change. A request that failed frees the key at once,
  * a crashed one by the lease's end. Used by one thread, but for what is said of renewals.
  */

@@ -10,18 +10,220 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "app/health.h"
-#include "app/installation_watch.h"
 #include "app/serve.h"
 #include "app/sweeper.h"
 #include "app/workers.h"
+#include "base/thread.h"
+#include "base/work_queue.h"
+#include "files/files_installation.h"
 #include "files/object_cache.h"
-#include "files/step_pool.h"
+#include "files/upload_sink.h"
 #include "observe/span.h"
+
+struct installation_watch;
+
+static void installation_watch_close(struct installation_watch *watch);
+
+static enum err_code refuse_length(struct err *err)
+{
+    err_set(err, ERR_BAD_JSON, "body", "The body is larger than %d bytes.", LIMIT_JSON_BODY_BYTES);
+    err_detail(err, "limit", LIMIT_JSON_BODY_BYTES);
+    return ERR_BAD_JSON;
+}
+
+static enum err_code read_body(struct app_ctx *ctx, struct buf *json, struct err *err)
+{
+    struct str piece;
+    for (;;) {
+        enum err_code code = source_next(ctx->body, &piece, err);
+        if (code != ERR_OK || piece.len == 0)
+            return code;
+        buf_append_str(json, piece);
+        if (json->failed)
+            return refuse_length(err);
+    }
+}
+
+enum err_code app_read_json(struct app_ctx *ctx, const char *other_type, struct buf *json,
+                            struct err *err)
+{
+    char type[LIMIT_MIME_BYTES + 1];
+    bool known =
+        media_type_parse(ctx->request.content_type, type, sizeof type) &&
+        (strcmp(type, "application/json") == 0 || (other_type && strcmp(type, other_type) == 0));
+    if (!known)
+        return err_set(err, ERR_UNSUPPORTED_MEDIA_TYPE, "body", "The body must be %s%s%s.",
+                       "application/json", other_type ? " or " : "", other_type ? other_type : "");
+    enum err_code code = request_check_coding(&ctx->request, err);
+    if (code != ERR_OK)
+        return code;
+    if (ctx->request.content_length > LIMIT_JSON_BODY_BYTES)
+        return refuse_length(err);
+    code = read_body(ctx, json, err);
+    if (code == ERR_OK && json->len == 0)
+        return err_set(err, ERR_BAD_JSON, "body", "The body is empty.");
+    return code;
+}
+
+static void write_json_headers(struct app_ctx *ctx)
+{
+    response_header_text(&ctx->response, "Content-Type", "application/json");
+    response_header_text(&ctx->response, "Cache-Control", "private, no-cache");
+    response_header_text(&ctx->response, "X-Content-Type-Options", "nosniff");
+    response_header_text(&ctx->response, "Accept-Ranges", "none");
+}
+
+void app_answer_json(struct app_ctx *ctx, int status)
+{
+    ctx->response.status = status;
+    write_json_headers(ctx);
+}
+
+void app_answer_replay(struct app_ctx *ctx)
+{
+    const struct idempotency_record *record = &ctx->idempotency.record;
+    buf_append_str(&ctx->response.body, buf_str(&record->body));
+    if (record->location.len > 0)
+        response_header(&ctx->response, "Location", buf_str(&record->location));
+    if (record->etag.len > 0)
+        response_header(&ctx->response, "ETag", buf_str(&record->etag));
+    response_header_text(&ctx->response, "Idempotency-Replayed", "true");
+    app_answer_json(ctx, record->status);
+}
+
+#define PATIENCE_MS 1000
+#define AGAIN_MS 2000
+
+/*
+ * At the start of a program: do its store and its database belong together (files_installation.h)?
+ * The launcher asked before, but a store may have been away then. So a thread asks, and asks again
+ * until it gets an answer. The start waits for its first one, a second at most; when a later one is
+ * no, the program stops in order, and its next start is refused.
+ */
+
+struct installation_watch {
+    const struct service *service;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    /* guarded by mutex */
+    bool is_closing;
+    bool is_started; /* nobody waits for the outcome any more */
+    bool has_outcome;
+    enum err_code outcome;
+    struct err err;
+};
+
+static void stop_program(const struct installation_watch *watch)
+{
+    const struct log_field fields[] = {
+        LOG_FIELD_STR("error.message", str_of(watch->err.message)),
+        LOG_FIELD_STR("error.operation", str_of(watch->err.operation)),
+    };
+    log_write(watch->service->log, ERR_LEVEL_ERROR, NULL,
+              "store and database do not belong together", (struct log_fields){fields, 2});
+    kill(getpid(), SIGTERM);
+}
+
+/* Sets the outcome; false when there is nothing more to ask. */
+static bool ask(struct installation_watch *watch)
+{
+    struct err err = {.code = ERR_OK};
+    enum err_code code = files_installation_look(&watch->service->files, &err);
+    pthread_mutex_lock(&watch->mutex);
+    watch->outcome = code;
+    watch->err = err;
+    watch->has_outcome = true;
+    if (code == ERR_CONFIG && watch->is_started)
+        stop_program(watch);
+    pthread_cond_broadcast(&watch->changed);
+    pthread_mutex_unlock(&watch->mutex);
+    return code != ERR_OK && code != ERR_CONFIG;
+}
+
+/* False when it is to end. */
+static bool rest(struct installation_watch *watch)
+{
+    const struct timespec until = condition_deadline(AGAIN_MS);
+    bool in_time = true;
+    pthread_mutex_lock(&watch->mutex);
+    while (!watch->is_closing && in_time)
+        in_time = condition_wait(&watch->changed, &watch->mutex, &until);
+    bool go_on = !watch->is_closing;
+    pthread_mutex_unlock(&watch->mutex);
+    return go_on;
+}
+
+static void *run(void *argument)
+{
+    struct installation_watch *watch = argument;
+    while (ask(watch) && rest(watch))
+        continue;
+    return NULL;
+}
+
+static enum err_code wait_for_outcome(struct installation_watch *watch, struct err *err)
+{
+    const struct timespec until = condition_deadline(PATIENCE_MS);
+    bool in_time = true;
+    pthread_mutex_lock(&watch->mutex);
+    while (!watch->has_outcome && in_time)
+        in_time = condition_wait(&watch->changed, &watch->mutex, &until);
+    bool is_refused = watch->has_outcome && watch->outcome == ERR_CONFIG;
+    if (is_refused)
+        *err = watch->err;
+    watch->is_started = true;
+    pthread_mutex_unlock(&watch->mutex);
+    return is_refused ? ERR_CONFIG : ERR_OK;
+}
+
+static void release(struct installation_watch *watch)
+{
+    pthread_cond_destroy(&watch->changed);
+    pthread_mutex_destroy(&watch->mutex);
+    free(watch);
+}
+
+/* ERR_CONFIG when they don't belong together. `service` is borrowed. Caller frees with
+ * installation_watch_close. */
+static enum err_code installation_watch_open(struct installation_watch **ret_watch,
+                                             const struct service *service, struct err *err)
+{
+    struct installation_watch *watch = calloc(1, sizeof *watch);
+    if (!watch)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "installation", "out of memory");
+    watch->service = service;
+    pthread_mutex_init(&watch->mutex, NULL);
+    condition_init(&watch->changed);
+    if (!thread_start(&watch->thread, 0, run, watch)) {
+        release(watch);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "installation", "cannot start a thread");
+    }
+    enum err_code code = wait_for_outcome(watch, err);
+    if (code != ERR_OK)
+        installation_watch_close(watch);
+    else
+        *ret_watch = watch;
+    return code;
+}
+
+/* Waits for a question under way. NULL is allowed. */
+static void installation_watch_close(struct installation_watch *watch)
+{
+    if (!watch)
+        return;
+    pthread_mutex_lock(&watch->mutex);
+    watch->is_closing = true;
+    pthread_cond_broadcast(&watch->changed);
+    pthread_mutex_unlock(&watch->mutex);
+    pthread_join(watch->thread, NULL);
+    release(watch);
+}
 
 #define LISTEN_FD 0
 #define EXIT_CANNOT_START 2
 #define LOG_LAST_WORDS_MS 500
+#define WORK_STACK_BYTES (128 * 1024)
 
 /* Everything a process holds, in the order it is opened. */
 struct process {
@@ -34,14 +236,14 @@ struct process {
     struct spans *spans;
     struct storage *storage;
     struct metadata *metadata;
-    struct step_pool *step_pool;
+    struct work_queue *queue;
     struct object_cache *object_cache;
     struct slots *slots;
     struct service service;
     struct installation_watch *installation_watch;
     struct workers *workers;
     struct sweeper *sweeper;
-    struct health *health;
+    void *own; /* what app->open made */
 };
 
 static unsigned outcome_of(enum err_code code)
@@ -185,7 +387,7 @@ static bool waits_for_network(const struct process *process)
            metadata_waits(process->metadata);
 }
 
-static int step_threads(void)
+static int work_threads(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     return cores < 2 ? 2 : (int)cores;
@@ -214,7 +416,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
         code = metadata_open(&process->metadata, &process->config, &clock_system,
                              &metadata_observer, err);
     if (code == ERR_OK && process->app->takes_uploads)
-        code = step_pool_open(&process->step_pool, step_threads(), err);
+        code = work_queue_open(&process->queue, work_threads(), WORK_STACK_BYTES, err);
     if (code == ERR_OK && keeps_objects(process))
         code = object_cache_open(&process->object_cache, (size_t)process->config.object_cache, err);
     process->service = (struct service){
@@ -228,7 +430,7 @@ static enum err_code open_drivers(struct process *process, struct err *err)
                   .storage = process->storage,
                   .metadata = process->metadata,
                   .metrics = process->metrics,
-                  .step_pool = process->step_pool,
+                  .queue = process->queue,
                   .object_cache = process->object_cache,
                   .bytes_left = has_sweeper(process) ? wake_sweeper : NULL,
                   .context = process},
@@ -263,10 +465,9 @@ static enum err_code open_process(struct process *process, struct err *err)
     enum err_code code = open_observers(process, err);
     if (code == ERR_OK)
         code = open_drivers(process, err);
-    if (code == ERR_OK && process->app->checks_health)
-        code =
-            health_open(&process->health, process->storage, process->metadata, &clock_system, err);
-    process->service.health = process->health;
+    if (code == ERR_OK && process->app->open)
+        code = process->app->open(&process->service.files, &process->own, err);
+    process->service.own = process->own;
     if (code == ERR_OK && process->app->uses_stores)
         code = installation_watch_open(&process->installation_watch, &process->service, err);
     if (code == ERR_OK && has_sweeper(process)) /* before the workers, who wake it */
@@ -282,9 +483,10 @@ static void close_process(struct process *process)
     workers_close(process->workers);
     sweeper_close(process->sweeper);
     installation_watch_close(process->installation_watch);
-    health_close(process->health);
+    if (process->app->close)
+        process->app->close(process->own);
     slots_close(process->slots);
-    step_pool_close(process->step_pool);
+    work_queue_close(process->queue);
     object_cache_close(process->object_cache);
     metadata_close(process->metadata);
     storage_close(process->storage);

@@ -14,7 +14,7 @@
 #include "app/slots.h"
 #include "base/source.h"
 #include "files/files.h"
-#include "files/files_download.h"
+#include "files/files_open.h"
 #include "http/request.h"
 #include "http/response.h"
 #include "observe/log.h"
@@ -22,14 +22,13 @@
 #include "observe/trace.h"
 
 struct app;
-struct health; /* app/health.h */
 
 struct app_ctx {
     const struct app *app;
     const struct files *files; /* config, clock, storage, metadata, metrics */
     struct log *log;
     struct report *report; /* or NULL: nothing is reported */
-    struct health *health; /* only where app->checks_health */
+    void *own;             /* what app->open made, or NULL */
     struct slots *slots;   /* of downloads from a store, or NULL */
     struct request request;
     struct response response;
@@ -71,7 +70,9 @@ struct app {
     bool takes_uploads;  /* has a step pool, reads bodies in large steps */
     bool uses_stores;    /* of files: starts only where both belong together */
     bool sweeps;         /* runs the periodic sweep */
-    bool checks_health;  /* ctx->health is there */
+    /* Opens what this program alone holds, after its stores; closed before them. Both or neither. */
+    enum err_code (*open)(const struct files *files, void **ret_own, struct err *err);
+    void (*close)(void *own); /* NULL is allowed */
     const struct endpoint *endpoints;
     size_t endpoint_count;
 };

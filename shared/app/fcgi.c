@@ -4,15 +4,343 @@
 #include <fcgiapp.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-#include "app/fcgi_body.h"
-#include "app/fcgi_head.h"
-#include "app/fcgi_records.h"
 #include "app/proxied.h"
+#include "app/watchdog.h"
+#include "base/limits.h"
+#include "base/str.h"
+
+/* https://fastcgi-archives.github.io/FastCGI_Specification.html §3.3, §3.4, §8 */
+enum {
+    VERSION = 1,
+    TYPE_BEGIN = 1,
+    TYPE_PARAMS = 4,
+    TYPE_STDIN = 5,
+    TYPE_STDOUT = 6,
+    ROLE_RESPONDER = 1,
+    HEADER_BYTES = 8,
+    BEGIN_BYTES = 8,
+    LONG_LENGTH = 0x80
+};
+
+#define SMALL_BODY_BUFFER (16UL * 1024)
+#define LARGE_BODY_BUFFER (128UL * 1024)
+
+enum err_code fcgi_body_init(struct fcgi_body *body, int fd, int64_t length, struct err *err)
+{
+    size_t size = length + HEADER_BYTES * 2 > (int64_t)SMALL_BODY_BUFFER ? LARGE_BODY_BUFFER
+                                                                         : SMALL_BODY_BUFFER;
+    *body = (struct fcgi_body){.fd = fd, .size = size, .buffer = malloc(size)};
+    return body->buffer ? ERR_OK
+                        : err_set_internal(err, ERR_NO_MEMORY, 0, "receive", "out of memory");
+}
+
+void fcgi_body_release(struct fcgi_body *body)
+{
+    free(body->buffer);
+    *body = (struct fcgi_body){.fd = -1};
+}
+
+static bool fill(struct fcgi_body *body)
+{
+    if (body->start > 0) { /* at most a part of a header is left */
+        memmove(body->buffer, body->buffer + body->start, body->end - body->start);
+        body->end -= body->start;
+        body->start = 0;
+    }
+    ssize_t len = read(body->fd, body->buffer + body->end, body->size - body->end);
+    if (len <= 0)
+        return false;
+    body->end += (size_t)len;
+    return true;
+}
+
+static size_t skip(struct fcgi_body *body, size_t wanted)
+{
+    size_t here = body->end - body->start;
+    size_t len = wanted < here ? wanted : here;
+    body->start += len;
+    return len;
+}
+
+static bool read_header(struct fcgi_body *body)
+{
+    while (body->end - body->start < HEADER_BYTES)
+        if (!fill(body))
+            return false;
+    const unsigned char *header = body->buffer + body->start;
+    if (header[0] != VERSION || header[1] != TYPE_STDIN)
+        return false;
+    body->record_left = (size_t)header[4] << 8 | header[5];
+    body->padding_left = header[6];
+    body->start += HEADER_BYTES;
+    return body->record_left > 0; /* an empty record is the end */
+}
+
+static struct str take_content(struct fcgi_body *body)
+{
+    struct str piece = {(const char *)body->buffer + body->start, 0};
+    piece.len = skip(body, body->record_left);
+    body->record_left -= piece.len;
+    return piece;
+}
+
+struct str fcgi_body_next(struct fcgi_body *body)
+{
+    for (;;) {
+        if (body->record_left > 0 && body->end > body->start)
+            return take_content(body);
+        if (body->record_left == 0 && body->padding_left > 0 && body->end > body->start)
+            body->padding_left -= skip(body, body->padding_left);
+        else if (body->record_left > 0 || body->padding_left > 0) {
+            if (!fill(body))
+                return (struct str){0};
+        } else if (!read_header(body)) {
+            return (struct str){0};
+        }
+    }
+}
+
+#define RETRY_MS 1
+
+struct reader {
+    const unsigned char *at;
+    size_t left;
+};
+
+struct record {
+    int type;
+    struct reader content;
+};
+
+static bool take(struct reader *reader, size_t len, const unsigned char **ret_bytes)
+{
+    if (reader->left < len)
+        return false;
+    *ret_bytes = reader->at;
+    reader->at += len;
+    reader->left -= len;
+    return true;
+}
+
+/* A record that has not arrived whole is incomplete, another version is bad. */
+static enum fcgi_head take_record(struct reader *reader, struct record *ret_record)
+{
+    const unsigned char *header;
+    const unsigned char *padding;
+    if (!take(reader, HEADER_BYTES, &header))
+        return FCGI_HEAD_INCOMPLETE;
+    if (header[0] != VERSION)
+        return FCGI_HEAD_BAD;
+    struct reader content = {NULL, (size_t)header[4] << 8 | header[5]};
+    if (!take(reader, content.left, &content.at) || !take(reader, header[6], &padding))
+        return FCGI_HEAD_INCOMPLETE;
+    *ret_record = (struct record){header[1], content};
+    return FCGI_HEAD_SOUND;
+}
+
+/* One byte, or four when its high bit is set. */
+static bool take_length(struct reader *reader, size_t *ret_length)
+{
+    const unsigned char *bytes;
+    if (!take(reader, 1, &bytes))
+        return false;
+    *ret_length = bytes[0];
+    if (bytes[0] < LONG_LENGTH)
+        return true;
+    size_t high = bytes[0] & (LONG_LENGTH - 1);
+    if (!take(reader, 3, &bytes))
+        return false;
+    *ret_length = high << 24 | (size_t)bytes[0] << 16 | (size_t)bytes[1] << 8 | bytes[2];
+    return true;
+}
+
+static bool pairs_are_sound(struct reader pairs)
+{
+    const unsigned char *unused;
+    size_t name_len;
+    size_t value_len;
+    while (pairs.left > 0)
+        if (!take_length(&pairs, &name_len) || !take_length(&pairs, &value_len) ||
+            !take(&pairs, name_len, &unused) || !take(&pairs, value_len, &unused))
+            return false;
+    return true;
+}
+
+static bool is_begin(const struct record *record)
+{
+    return record->type == TYPE_BEGIN && record->content.left == BEGIN_BYTES &&
+           record->content.at[0] == 0 && record->content.at[1] == ROLE_RESPONDER;
+}
+
+enum fcgi_head fcgi_head_check(const unsigned char *head, size_t len, size_t *ret_head_len)
+{
+    struct reader reader = {head, len};
+    struct record record;
+    enum fcgi_head judgement = take_record(&reader, &record);
+    if (judgement == FCGI_HEAD_SOUND && !is_begin(&record))
+        return FCGI_HEAD_BAD;
+    while (judgement == FCGI_HEAD_SOUND) {
+        judgement = take_record(&reader, &record);
+        if (judgement != FCGI_HEAD_SOUND)
+            break;
+        if (record.type != TYPE_PARAMS || !pairs_are_sound(record.content))
+            return FCGI_HEAD_BAD;
+        if (record.content.left == 0) {
+            *ret_head_len = len - reader.left;
+            break;
+        }
+    }
+    return judgement;
+}
+
+/* Waits a moment, as there is no wait for "more than is there"; true when no more can come. */
+static bool has_ended(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLRDHUP};
+    return poll(&poll_fd, 1, RETRY_MS) > 0;
+}
+
+/* Do these bytes behind a head hold the whole body, its empty last record included? */
+static bool is_whole_body(const unsigned char *bytes, size_t len)
+{
+    struct reader reader = {bytes, len};
+    struct record record;
+    while (take_record(&reader, &record) == FCGI_HEAD_SOUND && record.type == TYPE_STDIN)
+        if (record.content.left == 0)
+            return true;
+    return false;
+}
+
+/* Waits for the head and judges it without taking it; false when it is bad, the connection ended,
+ * or *timed_out was set. */
+static bool fcgi_head_peek(int fd, const atomic_bool *timed_out, struct fcgi_peek *ret_peek)
+{
+    struct fcgi_peek *peek = ret_peek;
+    bool ended = false;
+    peek->len = 0;
+    while (!atomic_load(timed_out)) {
+        ssize_t len = recv(fd, peek->bytes, sizeof peek->bytes, MSG_PEEK);
+        if (len <= 0)
+            return false;
+        peek->len = (size_t)len;
+        enum fcgi_head judgement = fcgi_head_check(peek->bytes, (size_t)len, &peek->head_len);
+        if (judgement == FCGI_HEAD_SOUND) {
+            peek->has_body =
+                is_whole_body(peek->bytes + peek->head_len, (size_t)len - peek->head_len);
+            return true;
+        }
+        if (judgement == FCGI_HEAD_BAD || len == FCGI_HEAD_MAX || ended)
+            return false;
+        ended = has_ended(fd);
+    }
+    return false;
+}
+
+/*
+ * Large pieces of an answer as FastCGI STDOUT records (FastCGI 1.0, section 3.3), written straight to
+ * the connection: libfcgi copies every byte and writes 8 KiB at a time. Used by one thread.
+ */
+
+/* lighttpd 1.4.69 reads about 64 KiB at once while it has nothing left to send, and writes what is more
+ * than 64 KiB of whole records to a temporary file: with one record a read, a body stays in memory. Some
+ * more wait in the socket, so that neither side stands still. No padding is needed. */
+#define CONTENT_MAX LIMIT_STREAM_STEP
+#define SOCKET_BUFFER (128 * 1024) /* the kernel doubles it */
+#define RECORDS_AT_ONCE 8
+
+struct batch {
+    unsigned char headers[RECORDS_AT_ONCE][HEADER_BYTES];
+    struct iovec parts[2 * RECORDS_AT_ONCE];
+    int count; /* of parts */
+};
+
+static void add_record(struct batch *batch, int request_id, const char *data, size_t len)
+{
+    unsigned char *header = batch->headers[batch->count / 2];
+    header[0] = VERSION;
+    header[1] = TYPE_STDOUT;
+    header[2] = (unsigned char)((unsigned)request_id >> 8);
+    header[3] = (unsigned char)request_id;
+    header[4] = (unsigned char)(len >> 8);
+    header[5] = (unsigned char)len;
+    header[6] = 0; /* no padding */
+    header[7] = 0;
+    batch->parts[batch->count++] = (struct iovec){header, HEADER_BYTES};
+    /* writev only reads, but iovec has no const. */
+    const union {
+        const void *read;
+        void *base;
+    } content = {data};
+    batch->parts[batch->count++] = (struct iovec){content.base, len};
+}
+
+static void advance(struct iovec **parts, int *count, size_t written)
+{
+    while (*count > 0 && written >= (*parts)->iov_len) {
+        written -= (*parts)->iov_len;
+        ++*parts;
+        --*count;
+    }
+    if (*count > 0) {
+        (*parts)->iov_base = (char *)(*parts)->iov_base + written;
+        (*parts)->iov_len -= written;
+    }
+}
+
+static bool write_batch(int fd, struct batch *batch, struct watch *watch)
+{
+    struct iovec *parts = batch->parts;
+    int count = batch->count;
+    while (count > 0) {
+        if (atomic_load(&watch->timed_out))
+            return false;
+        ssize_t written = writev(fd, parts, count);
+        if (written < 0 && errno != EINTR)
+            return false;
+        if (written > 0) {
+            advance(&parts, &count, (size_t)written);
+            atomic_fetch_add(&watch->sent, written);
+        }
+    }
+    return true;
+}
+
+/* Once, before the first piece. */
+static void fcgi_records_begin(int fd)
+{
+    const int size = SOCKET_BUFFER;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size); /* a matter of speed only */
+}
+
+/* Blocks while the gateway takes nothing. False when it is gone or the watch was ended. */
+static bool fcgi_records_write(int fd, int request_id, struct str piece, struct watch *watch)
+{
+    bool is_written = true;
+    atomic_store(&watch->writing, true);
+    while (is_written && piece.len > 0) {
+        struct batch batch;
+        batch.count = 0;
+        while (piece.len > 0 && batch.count < 2 * RECORDS_AT_ONCE) {
+            size_t len = piece.len < CONTENT_MAX ? piece.len : CONTENT_MAX;
+            add_record(&batch, request_id, piece.data, len);
+            piece.data += len;
+            piece.len -= len;
+        }
+        is_written = write_batch(fd, &batch, watch);
+    }
+    atomic_store(&watch->writing, false);
+    return is_written;
+}
 
 #define ACCEPT_TIMEOUT_SECONDS 60
 #define DIRECT_BYTES (16 * 1024) /* pieces from here on don't go through libfcgi's buffer */

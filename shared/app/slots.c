@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "base/condition.h"
+#include "base/thread.h"
 
 struct slots {
     pthread_mutex_t mutex;

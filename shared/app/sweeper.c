@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 #include "files/files_installation.h"
 #include "files/files_sweep.h"
@@ -110,7 +108,6 @@ static bool wait_until_next(struct sweeper *sweeper)
 static void *run(void *argument)
 {
     struct sweeper *sweeper = argument;
-    signal_stack_take();
     do {
         sweep_once(sweeper);
     } while (wait_until_next(sweeper));

@@ -3,8 +3,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 
 #define INTERRUPT_SIGNAL SIGRTMIN
@@ -124,7 +122,6 @@ static bool sleep_until_next(struct watchdog *watchdog)
 static void *run(void *argument)
 {
     struct watchdog *watchdog = argument;
-    signal_stack_take();
     while (sleep_until_next(watchdog)) {
         int64_t now_ns = clock_steady_ns(watchdog->options.clock);
         for (size_t i = 0; i < watchdog->options.count; i++)
@@ -223,4 +220,101 @@ void watch_end(struct watch *watch)
     watch->fd = -1;
     watch->idempotency = NULL;
     pthread_mutex_unlock(&watch->mutex);
+}
+#define THREADS_MAX 4
+#define WATCHES_PER_THREAD 64 /* their renewals can share a commit */
+
+struct lease_keeper {
+    struct watch *watches;
+    size_t count;
+    const struct clock *clock;
+    pthread_t threads[THREADS_MAX];
+    size_t started;     /* threads */
+    atomic_size_t next; /* the watch that is looked at next in this round */
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool closing; /* guarded by mutex */
+};
+
+static void renew_if_due(struct watch *watch, const struct clock *clock)
+{
+    struct idempotency_renewal renewal;
+    struct err err;
+    pthread_mutex_lock(&watch->mutex);
+    bool is_due = watch->fd >= 0 && watch->idempotency &&
+                  idempotency_renewal_due(watch->idempotency, &renewal);
+    pthread_mutex_unlock(&watch->mutex);
+    /* The request may have ended meanwhile: then its key is not ours, and nothing is changed. A lease
+     * that is lost is noticed at the commit. */
+    enum err_code ignored = is_due ? idempotency_renew(&renewal, clock, &err) : ERR_OK;
+    (void)ignored;
+}
+
+/* The watches of one round are shared by the threads. */
+static void renew_all_due(struct lease_keeper *keeper)
+{
+    size_t at = 0;
+    while ((at = atomic_fetch_add(&keeper->next, 1)) < keeper->count)
+        renew_if_due(&keeper->watches[at], keeper->clock);
+}
+
+static bool wait_for_round(struct lease_keeper *keeper)
+{
+    const struct timespec until = condition_deadline(PERIOD_MS);
+    bool in_time = true;
+    pthread_mutex_lock(&keeper->mutex);
+    while (!keeper->closing && in_time)
+        in_time = condition_wait(&keeper->wake, &keeper->mutex, &until);
+    bool go_on = !keeper->closing;
+    pthread_mutex_unlock(&keeper->mutex);
+    return go_on;
+}
+
+static void *keep_leases(void *argument)
+{
+    struct lease_keeper *keeper = argument;
+    while (wait_for_round(keeper)) {
+        atomic_store(&keeper->next, 0);
+        renew_all_due(keeper);
+    }
+    return NULL;
+}
+
+enum err_code lease_keeper_open(struct lease_keeper **ret_keeper, struct watch *watches,
+                                size_t count, const struct clock *clock, struct err *err)
+{
+    struct lease_keeper *keeper = calloc(1, sizeof *keeper);
+    if (!keeper)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "lease keeper", "out of memory");
+    keeper->watches = watches;
+    keeper->count = count;
+    keeper->clock = clock;
+    pthread_mutex_init(&keeper->mutex, NULL);
+    condition_init(&keeper->wake);
+    size_t wanted = 1 + count / WATCHES_PER_THREAD;
+    wanted = wanted < THREADS_MAX ? wanted : THREADS_MAX;
+    while (keeper->started < wanted &&
+           thread_start(&keeper->threads[keeper->started], 0, keep_leases, keeper))
+        keeper->started++;
+    if (keeper->started < wanted) {
+        lease_keeper_close(keeper);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "lease keeper", "cannot start a thread");
+    }
+    *ret_keeper = keeper;
+    return ERR_OK;
+}
+
+void lease_keeper_close(struct lease_keeper *keeper)
+{
+    if (!keeper)
+        return;
+    pthread_mutex_lock(&keeper->mutex);
+    keeper->closing = true;
+    pthread_cond_broadcast(&keeper->wake);
+    pthread_mutex_unlock(&keeper->mutex);
+    for (size_t i = 0; i < keeper->started; i++)
+        pthread_join(keeper->threads[i], NULL);
+    pthread_cond_destroy(&keeper->wake);
+    pthread_mutex_destroy(&keeper->mutex);
+    free(keeper);
 }

@@ -22,7 +22,7 @@ struct watch {
     pthread_mutex_t mutex;
     int fd;                          /* the connection, -1: nothing to watch */
     pthread_t thread;                /* of the worker */
-    struct idempotency *idempotency; /* or NULL; see lease_keeper.h */
+    struct idempotency *idempotency; /* or NULL; see watchdog.h */
     atomic_bool waiting;             /* the worker waits for bytes now */
     atomic_bool writing;             /* the worker waits for the gateway to take bytes */
     atomic_int_fast64_t received;    /* bytes so far */
@@ -60,5 +60,21 @@ void watch_begin(struct watch *watch, const struct clock *clock, int fd);
 /* `idempotency` is borrowed until another one, or NULL, takes its place. */
 void watch_idempotency(struct watch *watch, struct idempotency *idempotency);
 void watch_end(struct watch *watch);
+
+/*
+ * Lease keeper: threads that prolong the leases of Idempotency-Keys while their requests run. Calls to
+ * the database are made here and not in the watchdog, whose deadlines must not wait for a database
+ * that is locked or away; and never with a watch's mutex held, which its worker takes.
+ */
+
+struct lease_keeper;
+
+/* `watches` are borrowed, and have been made ready by watchdog_open. Caller frees with
+ * lease_keeper_close. */
+enum err_code lease_keeper_open(struct lease_keeper **ret_keeper, struct watch *watches,
+                                size_t count, const struct clock *clock, struct err *err)
+    ERR_MUST_CHECK;
+/* Waits for the calls that are being made. */
+void lease_keeper_close(struct lease_keeper *keeper);
 
 #endif

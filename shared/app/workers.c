@@ -3,10 +3,133 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "app/accept_turn.h"
-#include "app/lease_keeper.h"
-#include "app/pool_gauges.h"
-#include "base/signal_stack.h"
+#include "app/watchdog.h"
+#include "base/thread.h"
+#include "observe/metrics.h"
+
+#define TAKE_OVER_MS 5
+#define QUIET_LOOKS 20 /* so many looks without a request, and the watcher goes to sleep */
+
+void accept_turn_init(struct accept_turn *turn)
+{
+    *turn = (struct accept_turn){.held = false};
+    pthread_mutex_init(&turn->mutex, NULL);
+    condition_init(&turn->followers);
+    condition_init(&turn->watcher);
+}
+
+void accept_turn_release(struct accept_turn *turn)
+{
+    pthread_cond_destroy(&turn->watcher);
+    pthread_cond_destroy(&turn->followers);
+    pthread_mutex_destroy(&turn->mutex);
+}
+
+static bool is_serving(uint64_t state)
+{
+    return state % 2 == 1;
+}
+
+static void wait_for_next_look(struct accept_turn *turn)
+{
+    const struct timespec until = condition_deadline(TAKE_OVER_MS);
+    condition_wait(&turn->watcher, &turn->mutex, &until);
+}
+
+static void sleep_until_request(struct accept_turn *turn, uint64_t seen)
+{
+    atomic_store(&turn->watcher_sleeps, true);
+    /* A request that began before the store is seen here, a later one sees the store. */
+    while (!turn->stopping && atomic_load(&turn->watcher_sleeps) &&
+           atomic_load(&turn->state) == seen)
+        pthread_cond_wait(&turn->watcher, &turn->mutex);
+    atomic_store(&turn->watcher_sleeps, false);
+}
+
+/* With the mutex held: looks until one request lasts too long, and takes its server's turn. */
+static void watch(struct accept_turn *turn)
+{
+    int quiet = 0;
+    uint64_t seen = atomic_load(&turn->state);
+    while (!turn->stopping) {
+        wait_for_next_look(turn);
+        uint64_t now = seen;
+        if (is_serving(seen) && atomic_compare_exchange_strong(&turn->state, &now, seen + 1))
+            return;
+        now = atomic_load(&turn->state);
+        quiet = now == seen ? quiet + 1 : 0;
+        if (quiet == QUIET_LOOKS) {
+            sleep_until_request(turn, now);
+            quiet = 0;
+            now = atomic_load(&turn->state);
+        }
+        seen = now;
+    }
+}
+
+bool accept_turn_wait(struct accept_turn *turn)
+{
+    pthread_mutex_lock(&turn->mutex);
+    while (!turn->stopping && turn->held) {
+        if (turn->watched) {
+            pthread_cond_wait(&turn->followers, &turn->mutex);
+            continue;
+        }
+        turn->watched = true;
+        watch(turn);
+        turn->watched = false;
+        pthread_cond_signal(&turn->followers); /* another one watches now */
+        break;
+    }
+    turn->held = true;
+    bool go_on = !turn->stopping;
+    pthread_mutex_unlock(&turn->mutex);
+    return go_on;
+}
+
+uint64_t accept_turn_begin(struct accept_turn *turn)
+{
+    uint64_t begun = atomic_fetch_add(&turn->state, 1) + 1;
+    if (atomic_load(&turn->watcher_sleeps)) {
+        pthread_mutex_lock(&turn->mutex);
+        atomic_store(&turn->watcher_sleeps, false);
+        pthread_cond_signal(&turn->watcher);
+        pthread_mutex_unlock(&turn->mutex);
+    }
+    return begun;
+}
+
+bool accept_turn_end(struct accept_turn *turn, uint64_t begun)
+{
+    return atomic_compare_exchange_strong(&turn->state, &begun, begun + 1);
+}
+
+void accept_turn_stop(struct accept_turn *turn)
+{
+    pthread_mutex_lock(&turn->mutex);
+    turn->stopping = true;
+    pthread_cond_broadcast(&turn->followers);
+    pthread_cond_broadcast(&turn->watcher);
+    pthread_mutex_unlock(&turn->mutex);
+}
+
+static void set(struct metrics *metrics, enum metric metric, const struct pool_usage *usage)
+{
+    metrics_set(metrics, metric, (const unsigned[]){usage->driver, CONNECTIONS_BUSY}, usage->busy);
+    metrics_set(metrics, metric, (const unsigned[]){usage->driver, CONNECTIONS_IDLE}, usage->idle);
+}
+
+void pool_gauges_set(const void *service)
+{
+    const struct files *files = &((const struct service *)service)->files;
+    struct pool_usage usage;
+    if (!files->metrics)
+        return;
+    if (storage_connections(files->storage, &usage))
+        set(files->metrics, METRIC_STORAGE_CONNECTIONS, &usage);
+    if (metadata_connections(files->metadata, &usage))
+        set(files->metrics, METRIC_METADATA_CONNECTIONS, &usage);
+}
 
 #define WAKE_SIGNAL SIGUSR2
 #define WORKER_STACK_BYTES (256 * 1024)
@@ -43,6 +166,14 @@ static void on_wake(int signal_number)
     (void)signal_number; /* only to interrupt accept4 */
 }
 
+/* What the main thread waits for. */
+static void main_signals(sigset_t *ret_signals)
+{
+    sigemptyset(ret_signals);
+    sigaddset(ret_signals, SIGTERM);
+    sigaddset(ret_signals, SIGHUP);
+}
+
 void workers_prepare_signals(sigset_t *ret_signals)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
@@ -52,9 +183,7 @@ void workers_prepare_signals(sigset_t *ret_signals)
     sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of the write, no end */
     sigaction(WAKE_SIGNAL, &wake, NULL);
     sigaction(SIGHUP, &wake, NULL); /* lighttpd/coffer-serve sends it to whom it does not end */
-    sigemptyset(ret_signals);
-    sigaddset(ret_signals, SIGTERM);
-    sigaddset(ret_signals, SIGHUP);
+    main_signals(ret_signals);
     pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
 }
 
@@ -111,7 +240,9 @@ static void *run_worker(void *argument)
     struct worker *worker = argument;
     struct workers *workers = worker->workers;
     bool has_turn = !workers->service->takes_turns;
-    signal_stack_take();
+    sigset_t blocked;
+    main_signals(&blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL); /* a worker is woken by signals */
     while (!atomic_load(&workers->stopping)) {
         if (!has_turn)
             has_turn = accept_turn_wait(&workers->turn);
@@ -126,7 +257,6 @@ static enum err_code start_worker(struct workers *workers, int listen_fd, size_t
                                   struct err *err)
 {
     struct worker *worker = &workers->all[index];
-    pthread_attr_t attributes;
     worker->workers = workers;
     worker->watch = &workers->watches[index];
     const struct fcgi_options options = {.listen_fd = listen_fd,
@@ -137,14 +267,10 @@ static enum err_code start_worker(struct workers *workers, int listen_fd, size_t
     if (code != ERR_OK)
         return code;
     atomic_store(&worker->running, true);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
-    int failed = pthread_create(&worker->thread, &attributes, run_worker, worker);
-    pthread_attr_destroy(&attributes);
-    if (failed) {
+    if (!thread_start(&worker->thread, WORKER_STACK_BYTES, run_worker, worker)) {
         atomic_store(&worker->running, false);
-        return err_set_internal(err, ERR_NO_MEMORY, failed, "pthread_create",
-                                "cannot start worker %zu of %zu", index + 1, workers->count);
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "workers", "cannot start worker %zu of %zu",
+                                index + 1, workers->count);
     }
     workers->started++;
     return ERR_OK;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/config.h"
+#include "base/str.h"
 
 enum setting_type {
     SETTING_TEXT,   /* char[CONFIG_TEXT_SIZE] */
@@ -38,14 +39,7 @@ struct setting {
 extern const struct setting config_settings[];
 extern const size_t config_setting_count;
 
-/* Checks `value` and sets the setting's member of *config. ERR_CONFIG with one clear line. */
-enum err_code setting_read(const struct setting *setting, struct str value, struct config *config,
-                           struct err *err) ERR_MUST_CHECK;
-
 #define SECRET_NAME_SIZE 64
-/* The path that NAME_FILE has (or the alias with _FILE), its own name in `variable`; NULL for none.
- * Borrowed from the environment. */
-const char *setting_secret_file(const struct setting *setting, char variable[SECRET_NAME_SIZE]);
 
 /* What may be written for it, in words: "1 to 65535", "full or relaxed". */
 void setting_print_range(const struct setting *setting, struct buf *out);
@@ -54,5 +48,15 @@ void setting_print_value(const struct setting *setting, const struct config *con
                          struct buf *out);
 /* "export NAME='value'" and a line feed, quoted for a POSIX shell. */
 void setting_print_export(const char *name, struct str value, struct buf *out);
+
+/*
+ * Shapes that the text of a setting must have: what the rows of config_table.c name as `is_valid`.
+ */
+
+/* At least one byte, each an ASCII letter, a digit or one of `others`. */
+bool is_made_of(struct str text, const char *others);
+
+bool is_authority(struct str value); /* a host with an optional port; IPv6 in brackets */
+bool is_dsn(struct str value);       /* base/dsn.h */
 
 #endif

@@ -1,6 +1,7 @@
 #include "base/digest.h"
 
 #include <openssl/evp.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 struct digest {
@@ -46,4 +47,63 @@ void digest_close(struct digest *digest)
         return;
     EVP_MD_CTX_free(digest->context);
     free(digest);
+}
+
+enum err_code asserted_digests_check(const struct asserted_digests *asserted,
+                                     const unsigned char sha256[32], const unsigned char md5[16],
+                                     struct err *err)
+{
+    if (asserted->has_sha256 && memcmp(asserted->sha256, sha256, 32) != 0)
+        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
+                       "The body's SHA-256 is not the one the request asserts.");
+    if (asserted->has_md5 && memcmp(asserted->md5, md5, 16) != 0)
+        return err_set(err, ERR_DIGEST_MISMATCH, "digest",
+                       "The body's MD5 is not the one the request asserts.");
+    return ERR_OK;
+}
+
+static enum err_code check_end(struct digest_source *self, struct err *err)
+{
+    unsigned char sha256[DIGEST_MAX_BYTES];
+    unsigned char md5[DIGEST_MAX_BYTES];
+    enum err_code code = digest_finish(self->sha256, sha256, err);
+    if (code == ERR_OK)
+        code = digest_finish(self->md5, md5, err);
+    if (code == ERR_OK)
+        code = asserted_digests_check(self->asserted, sha256, md5, err);
+    digest_source_close(self); /* checked once; a later call gives the end again */
+    return code;
+}
+
+static enum err_code next_piece(struct source *source, struct str *ret_piece, struct err *err)
+{
+    struct digest_source *self =
+        (struct digest_source *)(void *)((char *)source - offsetof(struct digest_source, source));
+    enum err_code code = source_next(self->inner, ret_piece, err);
+    if (code != ERR_OK || !self->sha256)
+        return code;
+    if (ret_piece->len == 0)
+        return check_end(self, err);
+    digest_update(self->sha256, ret_piece->data, ret_piece->len);
+    digest_update(self->md5, ret_piece->data, ret_piece->len);
+    return ERR_OK;
+}
+
+enum err_code digest_source_open(struct digest_source *digest_source, struct source *inner,
+                                 const struct asserted_digests *asserted, struct err *err)
+{
+    *digest_source =
+        (struct digest_source){.source = {next_piece}, .inner = inner, .asserted = asserted};
+    enum err_code code = digest_open(&digest_source->sha256, DIGEST_SHA256, err);
+    if (code == ERR_OK)
+        code = digest_open(&digest_source->md5, DIGEST_MD5, err);
+    return code;
+}
+
+void digest_source_close(struct digest_source *digest_source)
+{
+    digest_close(digest_source->sha256);
+    digest_close(digest_source->md5);
+    digest_source->sha256 = NULL;
+    digest_source->md5 = NULL;
 }

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "base/config_shape.h"
+#include "base/config_table.h"
 
 /* Keys stand in a header between "=" and ",". */
 static bool is_key(struct str text)

@@ -35,3 +35,12 @@ enum err_code io_read_some(int fd, void *target, size_t size, size_t *ret_len, s
     *ret_len = (size_t)got;
     return ERR_OK;
 }
+
+bool free_space_is_short(const struct statvfs *stat, int64_t min_free, int64_t wanted)
+{
+    uint64_t free_bytes = 0;
+    if (__builtin_mul_overflow((uint64_t)stat->f_bavail, (uint64_t)stat->f_frsize, &free_bytes))
+        free_bytes = UINT64_MAX;
+    return free_bytes < (uint64_t)min_free + (uint64_t)wanted ||
+           (stat->f_files != 0 && stat->f_favail == 0);
+}

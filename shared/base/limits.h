@@ -42,7 +42,7 @@
 
 #define LIMIT_IO_BUFFER (256 * 1024) /* one step of streaming, bytes */
 /* One step of what comes from a store on its way to a client: received, hashed, and sent as one record
- * (app/fcgi_records.c), so that the gateway sends one while the next is received. Bytes. */
+ * (app/fcgi.c), so that the gateway sends one while the next is received. Bytes. */
 #define LIMIT_STREAM_STEP (56 * 1024)
 
 /* A store may show an object so long after it acknowledged it; what is missing later is lost. */

@@ -65,4 +65,19 @@ void text_http_date(int64_t unix_seconds, char target[TEXT_HTTP_DATE_SIZE]);
 /* All three forms of RFC 9110 §5.6.7; two-digit years are 1970–2069. */
 bool text_parse_http_date(struct str text, int64_t *ret_unix_seconds);
 
+/*
+ * Upper bounds of a histogram's buckets as a setting writes them: "0.005,0.01,0.5,1". Rising,
+ * positive, in plain decimals. A value.
+ */
+
+#define BOUNDS_MAX 31
+
+struct bounds {
+    double values[BOUNDS_MAX];
+    unsigned count;
+};
+
+/* False when it is no such list: 1 to BOUNDS_MAX numbers of at most 15 digits each. */
+bool bounds_parse(struct str list, struct bounds *ret_bounds);
+
 #endif

@@ -17,7 +17,7 @@
 #define FILES_BUCKET "uploads"
 
 struct object_cache; /* files/object_cache.h */
-struct step_pool;    /* files/step_pool.h */
+struct work_queue;   /* base/work_queue.h */
 
 struct files {
     const struct config *config;
@@ -25,7 +25,7 @@ struct files {
     struct storage *storage;
     struct metadata *metadata;
     struct metrics *metrics;           /* may be NULL (admin command) */
-    struct step_pool *step_pool;       /* only where uploads are taken, else NULL */
+    struct work_queue *queue;          /* only where uploads are taken, else NULL */
     struct object_cache *object_cache; /* only where files are read from a store, else NULL */
     /* Told that marked rows wait for their bytes to be removed; NULL: the caller removes them. */
     void (*bytes_left)(void *context);

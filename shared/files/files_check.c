@@ -4,7 +4,7 @@
 
 #include "base/digest.h"
 #include "base/text.h"
-#include "files/files_orphans.h"
+#include "files/files_sweep.h"
 
 struct check {
     const struct files *files;

@@ -4,7 +4,6 @@
 
 #include "base/crash.h"
 #include "base/text.h"
-#include "files/file_headers.h"
 #include "files/file_json.h"
 #include "files/sniff.h"
 #include "files/upload_sink.h"
@@ -189,7 +188,7 @@ static enum err_code receive(struct creation *creation, struct source *body, str
                                                 .put_waits = put_waits,
                                                 .begins = decide_type,
                                                 .context = creation,
-                                                .step_pool = files->step_pool,
+                                                .queue = files->queue,
                                                 .max_size = files->config->max_file_size,
                                                 .size_hint = request->size_hint,
                                                 .with_md5 = request->asserted.has_md5,

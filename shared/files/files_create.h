@@ -6,7 +6,7 @@
 #ifndef COFFER_FILES_FILES_CREATE_H
 #define COFFER_FILES_FILES_CREATE_H
 
-#include "base/digest_source.h"
+#include "base/digest.h"
 #include "base/source.h"
 #include "files/files.h"
 

@@ -3,10 +3,158 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/errors.h"
+#include "base/work_queue.h"
 #include "files/files_installation.h"
 #include "files/files_remove.h"
 #include "files/migrate_file.h"
-#include "files/migrate_jobs.h"
+#include "metadata/file.h"
+
+/*
+ * Jobs: a few threads that each work on one file's row at a time, fed by one thread, so memory stays
+ * bounded however many rows there are. The first failure ends them all.
+ */
+
+/* Called by many threads at once; a code other than ERR_OK ends everything with it. */
+typedef enum err_code migrate_job(void *context, const struct file *row, struct err *err);
+
+struct migrate_jobs;
+
+struct migrate_slot {
+    struct work work; /* first member: run_slot gets the slot back from it */
+    struct migrate_jobs *jobs;
+    struct migrate_slot *next_free;
+    struct file row;
+};
+
+struct migrate_jobs {
+    migrate_job *run;
+    void *context;
+    struct work_queue *queue;
+    struct migrate_slot *slots;
+    pthread_mutex_t mutex;
+    pthread_cond_t freed;
+    /* guarded by mutex */
+    struct migrate_slot *free_slots;
+    enum err_code failed; /* the first failure */
+    struct err err;
+};
+
+static void fail(struct migrate_jobs *jobs, enum err_code code, const struct err *err)
+{
+    pthread_mutex_lock(&jobs->mutex);
+    if (jobs->failed == ERR_OK) {
+        jobs->failed = code;
+        jobs->err = *err;
+    }
+    pthread_mutex_unlock(&jobs->mutex);
+}
+
+static enum err_code failure(struct migrate_jobs *jobs, struct err *err)
+{
+    pthread_mutex_lock(&jobs->mutex);
+    enum err_code code = jobs->failed;
+    if (code != ERR_OK)
+        *err = jobs->err;
+    pthread_mutex_unlock(&jobs->mutex);
+    return code;
+}
+
+static void free_slot(struct migrate_slot *slot)
+{
+    struct migrate_jobs *jobs = slot->jobs;
+    pthread_mutex_lock(&jobs->mutex);
+    slot->next_free = jobs->free_slots;
+    jobs->free_slots = slot;
+    pthread_cond_signal(&jobs->freed);
+    pthread_mutex_unlock(&jobs->mutex);
+}
+
+static void run_slot(struct work *work)
+{
+    struct migrate_slot *slot = (struct migrate_slot *)work;
+    struct migrate_jobs *jobs = slot->jobs;
+    struct err err;
+    if (failure(jobs, &err) == ERR_OK) {
+        enum err_code code = jobs->run(jobs->context, &slot->row, &err);
+        if (code != ERR_OK)
+            fail(jobs, code, &err);
+    }
+    free_slot(slot);
+}
+
+/* Waits until all rows are done, or after a failure those begun, and frees. Returns `code` when it
+ * is a failure already (the feeder's), else the first failure of a job. NULL is allowed. */
+static enum err_code migrate_jobs_close(struct migrate_jobs *jobs, enum err_code code,
+                                        struct err *err)
+{
+    if (!jobs)
+        return code;
+    if (code != ERR_OK)
+        fail(jobs, code, err);
+    work_queue_close(jobs->queue);
+    if (code == ERR_OK)
+        code = failure(jobs, err);
+    pthread_cond_destroy(&jobs->freed);
+    pthread_mutex_destroy(&jobs->mutex);
+    free(jobs->slots);
+    free(jobs);
+    return code;
+}
+
+/* ERR_NO_MEMORY. The caller ends it with migrate_jobs_close. */
+static enum err_code migrate_jobs_open(struct migrate_jobs **ret_jobs, int threads,
+                                       migrate_job *run, void *context, struct err *err)
+{
+    size_t slots = 2 * (size_t)threads; /* for each one that runs one that waits */
+    struct migrate_jobs *jobs = calloc(1, sizeof *jobs);
+    if (!jobs)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "migrate", "Out of memory.");
+    jobs->run = run;
+    jobs->context = context;
+    pthread_mutex_init(&jobs->mutex, NULL);
+    pthread_cond_init(&jobs->freed, NULL);
+    jobs->slots = calloc(slots, sizeof *jobs->slots);
+    enum err_code code = jobs->slots
+                             ? work_queue_open(&jobs->queue, threads, 0, err)
+                             : err_set_internal(err, ERR_NO_MEMORY, 0, "migrate", "Out of memory.");
+    if (code != ERR_OK)
+        return migrate_jobs_close(jobs, code, err);
+    for (size_t i = 0; i < slots; i++) {
+        jobs->slots[i].work.run = run_slot;
+        jobs->slots[i].jobs = jobs;
+        free_slot(&jobs->slots[i]);
+    }
+    *ret_jobs = jobs;
+    return ERR_OK;
+}
+
+static struct migrate_slot *take_slot(struct migrate_jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->mutex);
+    while (!jobs->free_slots)
+        pthread_cond_wait(&jobs->freed, &jobs->mutex);
+    struct migrate_slot *slot = jobs->free_slots;
+    jobs->free_slots = slot->next_free;
+    pthread_mutex_unlock(&jobs->mutex);
+    work_queue_wait(jobs->queue, &slot->work); /* its thread may be about to let go of it */
+    return slot;
+}
+
+/* Waits for a place in the queue and copies the row; the failure that ended everything, if any. */
+static enum err_code migrate_jobs_add(struct migrate_jobs *jobs, const struct file *row,
+                                      struct err *err)
+{
+    struct migrate_slot *slot = take_slot(jobs);
+    enum err_code code = failure(jobs, err);
+    if (code != ERR_OK) {
+        free_slot(slot);
+        return code;
+    }
+    slot->row = *row;
+    work_queue_submit(jobs->queue, &slot->work);
+    return ERR_OK;
+}
 
 void migration_count(struct migration *migration, int64_t *member, int64_t amount)
 {

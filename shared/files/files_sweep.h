@@ -46,4 +46,20 @@ enum err_code files_sweep_deleted(const struct files *files, struct sweep_result
 enum err_code files_sweep_if_due(const struct files *files, const char *holder, bool *ret_swept,
                                  struct sweep_result *ret_result, struct err *err) ERR_MUST_CHECK;
 
+/*
+ * Orphans: objects of the store that no row knows. The store is listed, and the metadata asked for
+ * many keys at a time, so that a remote database is asked once a thousand objects.
+ */
+
+struct orphan_search {
+    int64_t modified_before_ms; /* wall time: younger objects are left alone */
+    /* Told of each orphan; the key is borrowed. A code other than ERR_OK ends the search. */
+    enum err_code (*found)(void *context, const char *key, int64_t size, struct err *err);
+    void *context;
+    int64_t *seen; /* counts the objects that were listed; may be NULL */
+};
+
+enum err_code files_find_orphans(const struct files *files, const struct orphan_search *search,
+                                 struct err *err) ERR_MUST_CHECK;
+
 #endif

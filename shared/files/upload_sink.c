@@ -17,7 +17,7 @@ struct sink_buffer {
 };
 
 struct upload_sink {
-    struct step step; /* first member: step_run gets the sink back from it */
+    struct work step; /* first member: step_run gets the sink back from it */
     const struct upload_sink_options *options;
     struct digest *sha256;
     struct digest *md5;
@@ -48,7 +48,7 @@ static void write_buffer(struct upload_sink *sink)
             storage_put_write(sink->options->put, buffer->data, buffer->len, &sink->flush_err);
 }
 
-static void step_run(struct step *step)
+static void step_run(struct work *step)
 {
     struct upload_sink *sink = (struct upload_sink *)step;
     hash_buffer(sink);
@@ -59,20 +59,20 @@ static void step_run(struct step *step)
 /* Hashes and writes what is to be flushed, without the caller where the pool can do it. */
 static void flush_buffer(struct upload_sink *sink)
 {
-    if (!sink->options->step_pool) {
+    if (!sink->options->queue) {
         hash_buffer(sink);
         write_buffer(sink);
         return;
     }
-    step_submit(sink->options->step_pool, &sink->step);
+    work_queue_submit(sink->options->queue, &sink->step);
     if (sink->options->put_waits)
         write_buffer(sink);
 }
 
 static enum err_code wait_for_flush(struct upload_sink *sink, struct err *err)
 {
-    if (sink->options->step_pool)
-        step_wait(sink->options->step_pool, &sink->step);
+    if (sink->options->queue)
+        work_queue_wait(sink->options->queue, &sink->step);
     if (sink->flush_code != ERR_OK)
         *err = sink->flush_err;
     return sink->flush_code;
@@ -216,8 +216,8 @@ enum err_code upload_sink_run(const struct upload_sink_options *options, struct 
     }
     if (code == ERR_OK)
         code = finish_sink(&sink, err);
-    else if (options->step_pool)
-        step_wait(options->step_pool, &sink.step);
+    else if (options->queue)
+        work_queue_wait(options->queue, &sink.step);
     digest_close(sink.sha256);
     digest_close(sink.md5);
     free(sink.filling.data);

@@ -1,15 +1,18 @@
 /*
  * Where the bytes of an upload go: counted against the limit, hashed, and written to a put, in
  * constant memory. Small bodies take one small buffer and no other thread; from the second buffer
- * on, hashing and writing run on the step pool while the caller receives. A put that may wait for a
- * network (`put_waits`) is written by the caller while the step pool hashes, so that no slow store
- * holds the pool's few threads. Used by one thread.
+ * on, hashing and writing run on the work queue while the caller receives. A put that may wait for a
+ * network (`put_waits`) is written by the caller while the queue hashes, so that no slow store
+ * holds the queue's few threads. Used by one thread.
  */
 #ifndef COFFER_FILES_UPLOAD_SINK_H
 #define COFFER_FILES_UPLOAD_SINK_H
 
+#include <stdbool.h>
+
+#include "base/errors.h"
 #include "base/source.h"
-#include "files/step_pool.h"
+#include "base/work_queue.h"
 #include "storage/storage.h"
 
 struct upload_result;
@@ -20,9 +23,9 @@ struct upload_sink_options {
     /* Told once how the file begins (head, head_len), before the put's first write; or NULL. */
     void (*begins)(void *context, const struct upload_result *result);
     void *context;
-    struct step_pool *step_pool; /* borrowed; NULL: everything on the caller's thread */
-    int64_t max_size;            /* bytes; one more is ERR_FILE_TOO_LARGE */
-    int64_t size_hint;           /* bytes or -1: how large the first buffer should be */
+    struct work_queue *queue; /* borrowed; NULL: everything on the caller's thread */
+    int64_t max_size;         /* bytes; one more is ERR_FILE_TOO_LARGE */
+    int64_t size_hint;        /* bytes or -1: how large the first buffer should be */
     bool with_md5;
     bool with_utf8;
 };

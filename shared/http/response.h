@@ -43,4 +43,23 @@ void response_header_int(struct response *response, const char *name, int64_t va
 enum err_code response_head(const struct response *response, struct buf *out, struct err *err)
     ERR_MUST_CHECK;
 
+/*
+ * Problem details (RFC 9457) of API.md, "Every answer": one writer for all errors.
+ */
+
+struct problem_context {
+    const char *trace_id;
+    const char *request_id;
+    struct str path; /* raw path of the request; made valid UTF-8, control characters escaped */
+    int64_t now_ms;
+};
+
+/* Replaces *response by the problem for *err: status, application/problem+json, no-store,
+ * Accept-Ranges: none, WWW-Authenticate on 401, Retry-After on 503, Connection handling none. */
+void problem_write(struct response *response, const struct err *err,
+                   const struct problem_context *context);
+/* The error behind a status that the gateway produced (error handler): fills *err and returns its
+ * code, whose status is the same; ERR_INTERNAL for one that the gateway has no reason to produce. */
+enum err_code problem_of_status(int status, struct err *err);
+
 #endif

@@ -1,12 +1,140 @@
 #include "metadata/metadata.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "metadata/metadata_drivers.h"
-#include "metadata/metadata_ledger.h"
-#include "metadata/metadata_plugin.h"
+
+#define SHARE 16 /* of a bound that is stored between two looks */
+
+void metadata_ledger_init(struct metadata_ledger *ledger, const struct config *config)
+{
+    *ledger = (struct metadata_ledger){.keys = config->idempotency_keys,
+                                       .bytes = config->idempotency_bytes};
+    pthread_mutex_init(&ledger->mutex, NULL);
+}
+
+void metadata_ledger_release(struct metadata_ledger *ledger)
+{
+    pthread_mutex_destroy(&ledger->mutex);
+}
+
+/* FNV-1a; never 0. */
+static uint64_t hash_of(struct str owner)
+{
+    uint64_t hash = 14695981039346656037U;
+    for (size_t i = 0; i < owner.len; i++)
+        hash = (hash ^ (unsigned char)owner.data[i]) * 1099511628211U;
+    return hash ? hash : 1;
+}
+
+bool metadata_ledger_add(struct metadata_ledger *ledger, struct str owner, int64_t bytes,
+                         struct idempotency_bounds *ret_bounds)
+{
+    uint64_t hash = hash_of(owner);
+    struct metadata_ledger_entry *entry = &ledger->entries[hash % METADATA_LEDGER_ENTRIES];
+    pthread_mutex_lock(&ledger->mutex);
+    bool is_due = entry->owner != hash;
+    entry->owner = hash;
+    entry->keys++;
+    entry->bytes += bytes;
+    is_due |= entry->keys >= ledger->keys / SHARE || entry->bytes >= ledger->bytes / SHARE;
+    if (is_due)
+        entry->keys = entry->bytes = 0;
+    pthread_mutex_unlock(&ledger->mutex);
+    *ret_bounds = (struct idempotency_bounds){owner, ledger->keys, ledger->bytes};
+    return is_due;
+}
+
+/*
+ * The MongoDB driver is an object of its own, coffer-mongodb.so beside the programs: libmongoc and
+ * what it loads take a megabyte in every process, also where nothing uses them. It is loaded the
+ * first time it is asked for, and stays. Thread-safe.
+ */
+
+#define PLUGIN "coffer-mongodb.so"
+#define SYMBOL "metadata_mongodb_driver"
+#define WATCH_SYMBOL "metadata_mongodb_watch_errors"
+
+extern const struct metadata_driver metadata_mongodb_driver __attribute__((weak));
+
+struct plugin {
+    const struct metadata_driver *driver;
+    char failure[ERR_MESSAGE_MAX];
+};
+
+static struct plugin plugin;
+
+/* In the program's folder; or, for the admin command of an installation, in the programs' one. */
+static const char *const folders[] = {"", "../libexec/coffer/"};
+
+static void *load_from(const char *program_folder, const char *folder)
+{
+    char path[2 * PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s" PLUGIN, program_folder, folder);
+    /* It is never closed: its threads and the library's state live as long as the process. */
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+}
+
+/* The object has a copy of the library of its own: its errors are watched like the program's. */
+static void watch_errors(void *object)
+{
+    void (*watch)(err_watcher *);
+    *(void **)&watch = dlsym(object, WATCH_SYMBOL);
+    if (watch)
+        watch(err_watching());
+}
+
+static void load(void)
+{
+    char program[PATH_MAX];
+    void *object = NULL;
+    const char *why = NULL;
+    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    if (slash)
+        *slash = '\0';
+    /* libmongoc's counters would be a file in /dev/shm, which a killed process leaves behind and the
+     * next one with its id stumbles over. It looks when it is loaded. */
+    setenv("MONGOC_DISABLE_SHM", "1", 1);
+    for (size_t i = 0; !object && i < sizeof folders / sizeof *folders; i++) {
+        object = load_from(program, folders[i]);
+        if (!object && !why) /* the first folder's failure says most */
+            why = dlerror();
+    }
+    if (object)
+        plugin.driver = dlsym(object, SYMBOL);
+    if (plugin.driver)
+        watch_errors(object);
+    if (!plugin.driver)
+        snprintf(plugin.failure, sizeof plugin.failure, "%s", why ? why : "it holds no driver");
+}
+
+/* The driver linked into this program (tests), else that of the object. ERR_CONFIG, saying why, when
+ * there is none. */
+static enum err_code metadata_plugin_mongodb(const struct metadata_driver **ret_driver,
+                                             struct err *err)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (&metadata_mongodb_driver) {
+        *ret_driver = &metadata_mongodb_driver;
+        return ERR_OK;
+    }
+    pthread_once(&once, load);
+    if (!plugin.driver)
+        return err_set_internal(err, ERR_CONFIG, 0, "load driver",
+                                "METADATA_DRIVER=mongodb: " PLUGIN " can't be loaded (%s); is "
+                                "libmongoc-1.0-0 installed?",
+                                plugin.failure);
+    *ret_driver = plugin.driver;
+    return ERR_OK;
+}
 
 #define LOCATION_MAX 2048
 #define ETAG_MAX 256

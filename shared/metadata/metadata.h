@@ -20,7 +20,7 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "base/errors.h"
-#include "base/pool_usage.h"
+#include "base/pool.h"
 #include "base/str.h"
 #include "metadata/file.h"
 

@@ -21,7 +21,7 @@
 
 #include "base/clock.h"
 #include "base/errors.h"
-#include "base/pool_usage.h"
+#include "base/pool.h"
 #include "base/source.h"
 #include "base/str.h"
 

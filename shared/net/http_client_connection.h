@@ -1,5 +1,5 @@
 /*
- * Behind http_client.c and http_client_stream.c: a connection is one curl easy handle in a multi
+ * Behind http_client.c and http_client.c: a connection is one curl easy handle in a multi
  * handle of its own, whose cache keeps the TCP connection between exchanges. It serves one exchange
  * at a time, on the thread that drives it: nothing moves but within http_connection_run. Of a body
  * that is read piece by piece, curl takes one step from the socket and is paused then, so at most
@@ -21,8 +21,6 @@ struct http_connection {
     const struct http_client_options *options; /* of the client */
     CURLM *multi;
     CURL *easy;
-    struct http_connection *next; /* in the pool */
-    int64_t idle_since_ns;
     curl_socket_t socket; /* CURL_SOCKET_BAD when there is none, or it is not known */
     char error[CURL_ERROR_SIZE];
 
@@ -72,18 +70,6 @@ void http_connection_finish(struct http_connection *connection);
  * for curl looks for the end of the connection alone. */
 bool http_connection_is_quiet(const struct http_connection *connection);
 
-/* The callbacks; `context` is the connection. */
-int http_on_socket(void *context, curl_socket_t fd, curlsocktype purpose);
-int http_on_close(void *context, curl_socket_t fd);
-int http_on_send(void *context, char *remote, char *local, int remote_port, int local_port);
-size_t http_on_read(char *target, size_t size, size_t count, void *context);
-int http_on_seek(void *context, curl_off_t offset, int origin);
-size_t http_on_header(char *line, size_t size, size_t count, void *context);
-size_t http_on_body(char *bytes, size_t size, size_t count, void *context);
-/* Asks the source of a body that has been read in full whether it really ends there. */
-enum err_code http_check_source_end(struct http_connection *connection, struct err *err)
-    ERR_MUST_CHECK;
-
 /* What curl's result means. */
 enum err_code http_connection_result(const struct http_connection *connection, struct err *err)
     ERR_MUST_CHECK;
@@ -96,17 +82,10 @@ enum err_code http_check_url(const char *url, struct err *err) ERR_MUST_CHECK;
 enum err_code http_list_headers(struct str headers, struct curl_slist **list, struct err *err)
     ERR_MUST_CHECK;
 
-/* http_reply.c: statuses after which another attempt may bring a better answer. */
+/* http_client.c: statuses after which another attempt may bring a better answer. */
 bool http_reply_is_temporary(int status);
 /* What Retry-After says, in ms from now; -1 when it says nothing that can be understood. */
 int64_t http_reply_retry_after_ms(const struct http_reply *reply, int64_t wall_ms);
-
-/* http_client.c: the pool. */
-struct http_connection *http_client_take(struct http_client *client, struct err *err);
-/* Takes ownership; `reusable` after http_connection_finish. */
-void http_client_give(struct http_client *client, struct http_connection *connection,
-                      bool reusable);
-const struct http_client_options *http_client_settings(const struct http_client *client);
 
 /* An exchange that may be tried again. */
 struct http_attempts {
@@ -115,8 +94,5 @@ struct http_attempts {
     enum err_code (*attempt)(void *context, int64_t deadline_ns, struct err *err);
     void *context;
 };
-/* Repeats it as http_exchange says. */
-enum err_code http_client_attempts(struct http_client *client, const struct http_attempts *attempts,
-                                   int64_t deadline_ns, struct err *err) ERR_MUST_CHECK;
 
 #endif

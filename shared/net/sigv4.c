@@ -3,9 +3,216 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdbool.h>
+#include <stdlib.h>
 
 #include "base/text.h"
-#include "net/sigv4_text.h"
+
+/*
+ * The texts that a Signature Version 4 is made of: stamps, scopes, encoded paths and queries, headers
+ * in canonical form. What does not fit marks the buffer.
+ */
+
+#define SIGV4_STAMP_SIZE 32 /* "20130524T000000Z"; room for text_time's form */
+
+/* "s3" unless the credentials say otherwise. */
+static const char *sigv4_service(const struct sigv4_credentials *credentials)
+{
+    return credentials->service && credentials->service[0] != '\0' ? credentials->service : "s3";
+}
+
+static void sigv4_stamp(int64_t now_ms, char target[SIGV4_STAMP_SIZE])
+{
+    char time[TEXT_TIME_SIZE];
+    char *at = target;
+    text_time(now_ms, time);
+    for (const char *from = time; *from != '\0' && *from != '.'; from++)
+        if (*from != '-' && *from != ':')
+            *at++ = *from;
+    *at++ = 'Z';
+    *at = '\0';
+}
+
+/* "20130524/us-east-1/s3/aws4_request" */
+static void sigv4_scope(const struct sigv4_credentials *credentials, const char *stamp,
+                        struct buf *out)
+{
+    buf_printf(out, "%.8s/%s/%s/aws4_request", stamp, credentials->region,
+               sigv4_service(credentials));
+}
+
+/* Without control characters. */
+static bool sigv4_is_printable(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.data[i] < 0x20 || text.data[i] == 0x7F)
+            return false;
+    return true;
+}
+
+static bool is_alphanumeric(char byte)
+{
+    return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') ||
+           (byte >= 'A' && byte <= 'Z');
+}
+
+/* RFC 9110 §5.6.2: the name of a header. */
+static bool sigv4_is_token(struct str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (!is_alphanumeric(text.data[i]) &&
+            (text.data[i] == '\0' || !strchr("!#$%&'*+-.^_`|~", text.data[i])))
+            return false;
+    return text.len > 0;
+}
+
+/* Slashes stay, an empty path becomes "/". */
+static void sigv4_encode_path(struct str path, struct buf *out)
+{
+    if (path.len == 0)
+        buf_append_char(out, '/');
+    text_percent_encode(path, "/", out);
+}
+
+/* "name=value&…", in the order given. */
+static void sigv4_encode_query(const struct sigv4_pair *query, size_t count, struct buf *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            buf_append_char(out, '&');
+        text_percent_encode(query[i].name, "", out);
+        buf_append_char(out, '=');
+        text_percent_encode(query[i].value, "", out);
+    }
+}
+
+/* Where a byte stands among encoded ones: "%" sorts before every unreserved character, and two
+ * escapes sort like their bytes. */
+static int encoded_rank(char byte)
+{
+    bool unreserved =
+        is_alphanumeric(byte) || byte == '-' || byte == '.' || byte == '_' || byte == '~';
+    return (unreserved ? 256 : 0) + (unsigned char)byte;
+}
+
+static int compare_encoded(struct str a, struct str b)
+{
+    for (size_t i = 0; i < a.len && i < b.len; i++)
+        if (a.data[i] != b.data[i])
+            return encoded_rank(a.data[i]) - encoded_rank(b.data[i]);
+    return (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_query(const struct sigv4_pair *a, const struct sigv4_pair *b)
+{
+    int order = compare_encoded(a->name, b->name);
+    return order != 0 ? order : compare_encoded(a->value, b->value);
+}
+
+static char lower(char byte)
+{
+    return (char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
+}
+
+static int compare_headers(const struct sigv4_pair *a, const struct sigv4_pair *b)
+{
+    for (size_t i = 0; i < a->name.len && i < b->name.len; i++) {
+        char left = lower(a->name.data[i]);
+        char right = lower(b->name.data[i]);
+        if (left != right)
+            return (unsigned char)left - (unsigned char)right;
+    }
+    return (a->name.len > b->name.len) - (a->name.len < b->name.len);
+}
+
+/* By insertion: the lists are short, and equal ones must keep their order. */
+static void sort(struct sigv4_pair *pairs, size_t count,
+                 int (*compare)(const struct sigv4_pair *, const struct sigv4_pair *))
+{
+    for (size_t i = 1; i < count; i++) {
+        const struct sigv4_pair pair = pairs[i];
+        size_t at = i;
+        for (; at > 0 && compare(&pairs[at - 1], &pair) > 0; at--)
+            pairs[at] = pairs[at - 1];
+        pairs[at] = pair;
+    }
+}
+
+/* By encoded name, then encoded value. */
+static void sigv4_sort_query(struct sigv4_pair *query, size_t count)
+{
+    sort(query, count, compare_query);
+}
+
+/* By name in lower case; equal names keep their order. */
+static void sigv4_sort_headers(struct sigv4_pair *headers, size_t count)
+{
+    sort(headers, count, compare_headers);
+}
+
+static void append_lower(struct str text, struct buf *out)
+{
+    for (size_t i = 0; i < text.len; i++)
+        buf_append_char(out, lower(text.data[i]));
+}
+
+/* Without spaces at the ends, and with one where there were several. */
+static void append_collapsed(struct str text, struct buf *out)
+{
+    text = str_trim(text);
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] != ' ' || text.data[i - 1] != ' ')
+            buf_append_char(out, text.data[i]);
+}
+
+static bool same_name(const struct sigv4_pair *headers, size_t index)
+{
+    return index > 0 && compare_headers(&headers[index - 1], &headers[index]) == 0;
+}
+
+/* The rest takes sorted headers: "name:value\n" each, values of one name joined by commas. */
+static void sigv4_canonical_headers(const struct sigv4_pair *headers, size_t count, struct buf *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (same_name(headers, i)) {
+            buf_append_char(out, ',');
+        } else {
+            append_lower(headers[i].name, out);
+            buf_append_char(out, ':');
+        }
+        append_collapsed(headers[i].value, out);
+        if (i + 1 == count || !same_name(headers, i + 1))
+            buf_append_char(out, '\n');
+    }
+}
+
+/* "host;x-amz-date" */
+static void sigv4_signed_headers(const struct sigv4_pair *headers, size_t count, struct buf *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (same_name(headers, i))
+            continue;
+        if (i > 0)
+            buf_append_char(out, ';');
+        append_lower(headers[i].name, out);
+    }
+}
+
+void sigv4_target(const struct sigv4_request *request, struct buf *out)
+{
+    struct sigv4_pair query[SIGV4_PAIRS_MAX];
+    sigv4_encode_path(request->path, out);
+    if (request->query_count == 0)
+        return;
+    if (request->query_count > SIGV4_PAIRS_MAX) {
+        out->failed = true;
+        return;
+    }
+    memcpy(query, request->query, request->query_count * sizeof *query);
+    sigv4_sort_query(query, request->query_count);
+    buf_append_char(out, '?');
+    sigv4_encode_query(query, request->query_count, out);
+}
 
 #define ALGORITHM "AWS4-HMAC-SHA256"
 #define SHA256_BYTES 32
@@ -303,4 +510,165 @@ enum err_code sigv4_presign(const struct sigv4_credentials *credentials,
 out:
     signing_release(&signing);
     return finish(out, before, code, err);
+}
+
+/*
+ * POST policies: a JSON text that says what the form may hold, and its signature. Every field is
+ * pinned, for some stores take fields that the policy does not name.
+ */
+
+#define POLICY_MAX (64 * 1024)
+#define FIELD_NAME_SIZE 128
+#define OWN_FIELDS 5 /* key, algorithm, credential, date, token */
+
+/* Of one policy: the fields that the form holds before the policy itself. */
+struct post {
+    const struct sigv4_credentials *credentials;
+    const struct sigv4_policy *policy;
+    char stamp[SIGV4_STAMP_SIZE];
+    struct buf credential;
+    struct sigv4_pair fields[SIGV4_PAIRS_MAX + OWN_FIELDS];
+    size_t field_count;
+    struct buf json;
+    char *base64;
+};
+
+static void add_field(struct post *post, const char *name, struct str value)
+{
+    post->fields[post->field_count++] = (struct sigv4_pair){str_of(name), value};
+}
+
+static void collect_fields(struct post *post)
+{
+    const struct sigv4_credentials *credentials = post->credentials;
+    for (size_t i = 0; i < post->policy->exact_count; i++)
+        post->fields[post->field_count++] = post->policy->exact[i];
+    add_field(post, "key", str_of(post->policy->key));
+    add_field(post, "x-amz-algorithm", STR(ALGORITHM));
+    buf_printf(&post->credential, "%s/", credentials->access_key);
+    sigv4_scope(credentials, post->stamp, &post->credential);
+    add_field(post, "x-amz-credential", buf_str(&post->credential));
+    add_field(post, "x-amz-date", str_of(post->stamp));
+    if (credentials->session_token && credentials->session_token[0] != '\0')
+        add_field(post, "x-amz-security-token", str_of(credentials->session_token));
+}
+
+/* UTF-16 for what lies beyond the first plane (RFC 8259 §7). */
+static void append_escape(uint32_t code_point, struct buf *out)
+{
+    if (code_point > 0xFFFF) {
+        code_point -= 0x10000;
+        buf_printf(out, "\\u%04x", 0xD800 + (code_point >> 10));
+        code_point = 0xDC00 + (code_point & 0x3FF);
+    }
+    buf_printf(out, "\\u%04x", code_point);
+}
+
+/* A JSON string in ASCII alone, which no store can read in two ways. False when it is no UTF-8. */
+static bool append_string(struct str text, struct buf *out)
+{
+    size_t at = 0;
+    uint32_t code_point = 0;
+    buf_append_char(out, '"');
+    while (at < text.len) {
+        if (!text_utf8_next(text, &at, &code_point))
+            return false;
+        if (code_point == '"' || code_point == '\\')
+            buf_append_char(out, '\\');
+        if (code_point >= 0x20 && code_point < 0x7F)
+            buf_append_char(out, (char)code_point);
+        else
+            append_escape(code_point, out);
+    }
+    buf_append_char(out, '"');
+    return true;
+}
+
+static bool append_condition(struct str name, struct str value, struct buf *out)
+{
+    buf_append_text(out, ", {");
+    bool valid = append_string(name, out);
+    buf_append_text(out, ": ");
+    valid = append_string(value, out) && valid;
+    buf_append_char(out, '}');
+    return valid;
+}
+
+static bool write_policy(struct post *post)
+{
+    char expiration[TEXT_TIME_SIZE];
+    const struct sigv4_policy *policy = post->policy;
+    struct buf *out = &post->json;
+    text_time(policy->now_ms + policy->seconds * 1000, expiration);
+    /* Whole seconds. */
+    const struct str time = {expiration, str_find(str_of(expiration), '.')};
+    buf_printf(out, "{\"expiration\": \"%.*sZ\", \"conditions\": [", (int)time.len, time.data);
+    buf_printf(out, "[\"content-length-range\", %lld, %lld]", (long long)policy->min_size,
+               (long long)policy->max_size);
+    bool valid = append_condition(STR("bucket"), str_of(policy->bucket), out);
+    for (size_t i = 0; i < post->field_count; i++)
+        valid = append_condition(post->fields[i].name, post->fields[i].value, out) && valid;
+    buf_append_text(out, "]}");
+    return valid;
+}
+
+static enum err_code check_fields(const struct post *post, struct err *err)
+{
+    for (size_t i = 0; i < post->field_count; i++) {
+        const struct sigv4_pair *field = &post->fields[i];
+        if (!sigv4_is_token(field->name) || field->name.len >= FIELD_NAME_SIZE ||
+            !sigv4_is_printable(field->value))
+            return err_set_internal(err, ERR_INTERNAL, 0, "sign",
+                                    "cannot sign: a form field that can't be sent");
+    }
+    return ERR_OK;
+}
+
+static enum err_code encode_policy(struct post *post, struct err *err)
+{
+    if (!write_policy(post))
+        return err_set_internal(err, ERR_INTERNAL, 0, "sign", "cannot sign: no UTF-8 in a form");
+    if (post->json.failed || post->credential.failed)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "sign", "no room for a policy");
+    post->base64 = malloc(4 * ((post->json.len + 2) / 3) + 1);
+    if (!post->base64)
+        return err_set_internal(err, ERR_NO_MEMORY, 0, "sign", "no room for a policy");
+    text_base64((const unsigned char *)post->json.data, post->json.len, post->base64);
+    return ERR_OK;
+}
+
+static void tell_fields(const struct post *post, const char *signature,
+                        sigv4_field_callback *callback, void *context)
+{
+    char name[FIELD_NAME_SIZE];
+    for (size_t i = 0; i < post->field_count; i++)
+        if (str_copy(name, sizeof name, post->fields[i].name))
+            callback(context, name, post->fields[i].value);
+    callback(context, "policy", str_of(post->base64));
+    callback(context, "x-amz-signature", str_of(signature));
+}
+
+enum err_code sigv4_post(const struct sigv4_credentials *credentials,
+                         const struct sigv4_policy *policy, sigv4_field_callback *callback,
+                         void *context, struct err *err)
+{
+    struct post post = {.credentials = credentials, .policy = policy};
+    char signature[SIGV4_SIGNATURE_SIZE];
+    if (policy->exact_count > SIGV4_PAIRS_MAX)
+        return err_set_internal(err, ERR_INTERNAL, 0, "sign", "cannot sign: too many form fields");
+    buf_init(&post.credential, POLICY_MAX);
+    buf_init(&post.json, POLICY_MAX);
+    sigv4_stamp(policy->now_ms, post.stamp);
+    collect_fields(&post);
+    enum err_code code = check_fields(&post, err);
+    if (code == ERR_OK)
+        code = encode_policy(&post, err);
+    if (code == ERR_OK)
+        code = sigv4_signature(credentials, policy->now_ms, str_of(post.base64), signature, err);
+    if (code == ERR_OK)
+        tell_fields(&post, signature, callback, context);
+    free(post.base64);
+    buf_release(&post.json);
+    buf_release(&post.credential);
+    return code;
 }

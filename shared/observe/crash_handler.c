@@ -1,14 +1,423 @@
 #include "observe/crash_handler.h"
 
+#include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "base/signal_stack.h"
+#include "base/text.h"
+#include "base/thread.h"
+
+#define HASH_DIGITS 16
+
+uint64_t crash_record_hash(struct str text)
+{
+    uint64_t hash = 0xcbf29ce484222325U;
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)text.data[i]) * 0x100000001b3U;
+    return hash;
+}
+
+/* ---- words ---- */
+
+static bool parse_hex(struct str word, uintptr_t *ret_value)
+{
+    uintptr_t value = 0;
+    if (word.len == 0 || word.len > 2 * sizeof value)
+        return false;
+    for (size_t i = 0; i < word.len; i++) {
+        const char *digit = memchr("0123456789abcdef", word.data[i], 16);
+        if (!digit)
+            return false;
+        value = value << 4 | (uintptr_t)(digit - "0123456789abcdef");
+    }
+    *ret_value = value;
+    return true;
+}
+
+static bool parse_address(struct str word, uintptr_t *ret_value)
+{
+    return str_starts_with(word, STR("0x")) &&
+           parse_hex((struct str){word.data + 2, word.len - 2}, ret_value);
+}
+
+static bool parse_int(struct str word, int *ret_value)
+{
+    int64_t value;
+    bool is_negative = str_starts_with(word, STR("-"));
+    if (is_negative)
+        word = (struct str){word.data + 1, word.len - 1};
+    if (!text_parse_int(word, 0, INT32_MAX, &value))
+        return false;
+    *ret_value = is_negative ? -(int)value : (int)value;
+    return true;
+}
+
+/* Visible ASCII; "-" stands for nothing. */
+static bool copy_word(struct str word, char *target, size_t size)
+{
+    for (size_t i = 0; i < word.len; i++)
+        if (word.data[i] <= ' ' || word.data[i] > '~')
+            return false;
+    if (word.len == 0)
+        return false;
+    return str_copy(target, size, str_equal(word, STR("-")) ? STR("") : word);
+}
+
+static bool copy_hex(struct str word, char *target, size_t digits)
+{
+    return copy_word(word, target, digits + 1) && (strlen(target) == digits || *target == '\0') &&
+           strspn(target, "0123456789abcdef") == strlen(target);
+}
+
+/* ---- lines ---- */
+
+static bool parse_signal(struct str rest, struct crash_record *record)
+{
+    return parse_int(str_cut(&rest, ' '), &record->signal) && record->signal > 0 &&
+           record->signal < 65 && parse_int(str_cut(&rest, ' '), &record->code) &&
+           parse_address(rest, &record->address);
+}
+
+static bool parse_request(struct str rest, struct crash_record *record)
+{
+    struct trace *trace = &record->trace;
+    if (record->has_request || record->image_count > 0 || record->frame_count > 0)
+        return false;
+    record->has_request = true;
+    return copy_word(str_cut(&rest, ' '), trace->request_id, sizeof trace->request_id) &&
+           copy_hex(str_cut(&rest, ' '), trace->trace_id, sizeof trace->trace_id - 1) &&
+           copy_hex(str_cut(&rest, ' '), trace->span_id, sizeof trace->span_id - 1) &&
+           copy_hex(str_cut(&rest, ' '), trace->parent_id, sizeof trace->parent_id - 1) &&
+           copy_word(rest, record->route, sizeof record->route) && *trace->trace_id &&
+           *trace->span_id;
+}
+
+static bool parse_image(struct str rest, struct crash_record *record)
+{
+    struct crash_image *image = &record->images[record->image_count];
+    uintptr_t size = 0;
+    if (record->image_count == CRASH_IMAGES)
+        return false;
+    record->image_count++;
+    bool is_good = parse_address(str_cut(&rest, ' '), &image->start) &&
+                   parse_address(str_cut(&rest, ' '), &size) &&
+                   copy_word(str_cut(&rest, ' '), image->build_id, sizeof image->build_id) &&
+                   copy_word(rest, image->file, sizeof image->file);
+    image->size = size;
+    return is_good && size > 0 && size <= UINTPTR_MAX - image->start &&
+           strspn(image->build_id, "0123456789abcdef") == strlen(image->build_id);
+}
+
+static bool parse_frame(struct str rest, struct crash_record *record)
+{
+    return record->frame_count < STACK_DEPTH &&
+           parse_address(rest, &record->frames[record->frame_count++]);
+}
+
+static bool parse_line(struct str line, struct crash_record *record)
+{
+    struct str word = str_cut(&line, ' ');
+    if (str_equal(word, STR("request")))
+        return parse_request(line, record);
+    if (str_equal(word, STR("image")))
+        return parse_image(line, record);
+    return str_equal(word, STR("frame")) && parse_frame(line, record);
+}
+
+/* The next line's rest when it begins with `word`; else something no value is. */
+static struct str next_value(struct str *rest, struct str word)
+{
+    struct str line = str_cut(rest, '\n');
+    return str_equal(str_cut(&line, ' '), word) ? line : STR("");
+}
+
+static bool parse_head(struct str *rest, struct crash_record *record)
+{
+    return str_equal(next_value(rest, STR("coffer-crash")), STR("1")) &&
+           copy_word(next_value(rest, STR("program")), record->program, sizeof record->program) &&
+           copy_word(next_value(rest, STR("release")), record->release, sizeof record->release) &&
+           text_parse_int(next_value(rest, STR("time")), 0, INT64_MAX / 2, &record->time_ms) &&
+           parse_signal(next_value(rest, STR("signal")), record);
+}
+
+/* The text without its last line, which must be right. */
+static bool unseal(struct str *text)
+{
+    static const struct str end = {"end ", 4};
+    size_t line = end.len + HASH_DIGITS + 1;
+    uintptr_t hash = 0;
+    if (text->len <= line || text->data[text->len - 1] != '\n')
+        return false;
+    struct str last = {text->data + text->len - line, line - 1};
+    text->len -= line;
+    return str_starts_with(last, end) &&
+           parse_hex((struct str){last.data + end.len, HASH_DIGITS}, &hash) &&
+           hash == crash_record_hash(*text);
+}
+
+bool crash_record_parse(struct str text, struct crash_record *ret_record)
+{
+    struct str rest = text;
+    *ret_record = (struct crash_record){.signal = 0};
+    if (text.len > CRASH_RECORD_MAX || !unseal(&rest) || !parse_head(&rest, ret_record))
+        return false;
+    while (rest.len > 0)
+        if (!parse_line(str_cut(&rest, '\n'), ret_record))
+            return false;
+    return true;
+}
+
+/* No function of libc but memcpy and memset: a signal handler runs this. */
+
+#define END_BYTES 24 /* kept for the last line */
+
+static const char hex_digits[] = "0123456789abcdef";
+
+static void add(struct crash_text *text, char byte)
+{
+    if (text->len < sizeof text->bytes - END_BYTES)
+        text->bytes[text->len++] = byte;
+}
+
+static void add_text(struct crash_text *text, const char *value)
+{
+    while (*value)
+        add(text, *value++);
+}
+
+/* A word of a line, or what is the rest of one: nothing in it ends either. */
+static void add_word(struct crash_text *text, const char *value, size_t max)
+{
+    if (!value || !*value)
+        value = "-";
+    for (size_t i = 0; value[i] && i < max; i++) {
+        unsigned char byte = (unsigned char)value[i];
+        add(text, byte > ' ' && byte < 0x7f ? (char)byte : '?');
+    }
+}
+
+static void add_number(struct crash_text *text, int64_t value)
+{
+    char reversed[20];
+    size_t len = 0;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    if (value < 0)
+        add(text, '-');
+    do
+        reversed[len++] = hex_digits[rest % 10];
+    while ((rest /= 10) > 0);
+    while (len > 0)
+        add(text, reversed[--len]);
+}
+
+static void add_address(struct crash_text *text, uintptr_t address)
+{
+    unsigned width = 1;
+    while (width < 16 && address >> (4 * width) > 0)
+        width++;
+    add_text(text, "0x");
+    while (width-- > 0)
+        add(text, hex_digits[(address >> (4 * width)) & 15]);
+}
+
+/* A line that had no room goes as a whole. */
+static void end_line(struct crash_text *text)
+{
+    bool is_cut = text->len >= sizeof text->bytes - END_BYTES;
+    if (is_cut) {
+        text->len = text->whole;
+        return;
+    }
+    add(text, '\n');
+    text->whole = text->len;
+}
+
+void crash_text_begin(struct crash_text *text, const char *program, int64_t time_ms)
+{
+    text->len = text->whole = 0;
+    add_text(text, "coffer-crash 1\nprogram ");
+    add_word(text, program, CRASH_NAME_SIZE - 1);
+    add_text(text, "\nrelease " COFFER_VERSION "\ntime ");
+    add_number(text, time_ms);
+    end_line(text);
+}
+
+void crash_text_signal(struct crash_text *text, int number, int code, uintptr_t address)
+{
+    add_text(text, "signal ");
+    add_number(text, number);
+    add(text, ' ');
+    add_number(text, code);
+    add(text, ' ');
+    add_address(text, address);
+    end_line(text);
+}
+
+void crash_text_request(struct crash_text *text, const struct trace *trace, const char *route)
+{
+    add_text(text, "request ");
+    add_word(text, trace->request_id, sizeof trace->request_id - 1);
+    add(text, ' ');
+    add_word(text, trace->trace_id, sizeof trace->trace_id - 1);
+    add(text, ' ');
+    add_word(text, trace->span_id, sizeof trace->span_id - 1);
+    add(text, ' ');
+    add_word(text, trace->parent_id, sizeof trace->parent_id - 1);
+    add(text, ' ');
+    add_word(text, route, CRASH_ROUTE_SIZE - 1);
+    end_line(text);
+}
+
+void crash_text_image(struct crash_text *text, const struct image *image, const char *program_file)
+{
+    add_text(text, "image ");
+    add_address(text, image->start);
+    add(text, ' ');
+    add_address(text, image->size);
+    add(text, ' ');
+    add_word(text, image->build_id, IMAGE_BUILD_ID_SIZE - 1);
+    add(text, ' ');
+    add_word(text, *image->file ? image->file : program_file, CRASH_FILE_SIZE - 1);
+    end_line(text);
+}
+
+void crash_text_frame(struct crash_text *text, uintptr_t address)
+{
+    add_text(text, "frame ");
+    add_address(text, address);
+    end_line(text);
+}
+
+void crash_text_end(struct crash_text *text)
+{
+    uint64_t hash = crash_record_hash((struct str){text->bytes, text->whole});
+    char line[END_BYTES] = "end ";
+    size_t len = 4;
+    for (unsigned shift = 64; shift > 0; shift -= 4)
+        line[len++] = hex_digits[(hash >> (shift - 4)) & 15];
+    line[len++] = '\n';
+    for (size_t i = 0; i < len; i++)
+        text->bytes[text->whole + i] = line[i];
+    text->len = text->whole += len;
+}
+
+static size_t aligned(size_t size)
+{
+    return (size + 3) & ~(size_t)3;
+}
+
+/* Addresses as they stand in headers are numbers. */
+static const void *at_address(uintptr_t address)
+{
+    return (const void *)address; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static bool is_build_id(const ElfW(Nhdr) * note)
+{
+    return note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+           memcmp(note + 1, "GNU", 4) == 0 && note->n_descsz < IMAGE_BUILD_ID_SIZE / 2;
+}
+
+static void write_hex(const unsigned char *bytes, size_t len, char *target)
+{
+    for (size_t i = 0; i < len; i++) {
+        target[2 * i] = hex_digits[bytes[i] >> 4];
+        target[2 * i + 1] = hex_digits[bytes[i] & 15];
+    }
+    target[2 * len] = '\0';
+}
+
+/* The build-id among the notes at `at`. No function of libc that may wait: see image_of. */
+static void read_notes(const char *at, size_t len, char build_id[IMAGE_BUILD_ID_SIZE])
+{
+    while (len >= sizeof(ElfW(Nhdr))) {
+        const ElfW(Nhdr) *note = (const void *)at;
+        size_t head = sizeof *note + aligned(note->n_namesz);
+        size_t size = head + aligned(note->n_descsz);
+        if (size > len)
+            return;
+        if (is_build_id(note)) {
+            write_hex((const unsigned char *)at + head, note->n_descsz, build_id);
+            return;
+        }
+        at += size;
+        len -= size;
+    }
+}
+
+static void read_build_id(const ElfW(Phdr) * headers, size_t count, uintptr_t base,
+                          char build_id[IMAGE_BUILD_ID_SIZE])
+{
+    build_id[0] = '\0';
+    for (size_t i = 0; i < count && build_id[0] == '\0'; i++)
+        if (headers[i].p_type == PT_NOTE)
+            read_notes(at_address(base + headers[i].p_vaddr), headers[i].p_memsz, build_id);
+}
+
+bool image_of(uintptr_t address, struct image *ret_image)
+{
+    struct dl_find_object found;
+    void *inside = (void *)address; /* NOLINT(performance-no-int-to-ptr) */
+    if (_dl_find_object(inside, &found) != 0 || !found.dlfo_link_map)
+        return false;
+    const ElfW(Ehdr) *header = found.dlfo_map_start;
+    ret_image->start = (uintptr_t)found.dlfo_map_start;
+    ret_image->size = (uintptr_t)found.dlfo_map_end - ret_image->start;
+    ret_image->file = found.dlfo_link_map->l_name ? found.dlfo_link_map->l_name : "";
+    ret_image->build_id[0] = '\0';
+    if (ret_image->size >= sizeof *header && memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
+        header->e_phoff < ret_image->size)
+        read_build_id(at_address(ret_image->start + header->e_phoff), header->e_phnum,
+                      found.dlfo_link_map->l_addr, ret_image->build_id);
+    return true;
+}
+
+struct search {
+    const char *build_id;
+    struct image *image;
+};
+
+static int compare(struct dl_phdr_info *info, size_t size, void *context)
+{
+    const struct search *search = context;
+    char build_id[IMAGE_BUILD_ID_SIZE];
+    (void)size;
+    read_build_id(info->dlpi_phdr, info->dlpi_phnum, info->dlpi_addr, build_id);
+    if (strcmp(build_id, search->build_id) != 0)
+        return 0;
+    for (size_t i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD)
+            return image_of(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr, search->image);
+    return 0;
+}
+
+bool image_with_build_id(const char *build_id, struct image *ret_image)
+{
+    struct search search = {build_id, ret_image};
+    return *build_id && dl_iterate_phdr(compare, &search) != 0;
+}
+
+static int read_count(struct dl_phdr_info *info, size_t size, void *context)
+{
+    (void)size;
+    *(unsigned long long *)context = info->dlpi_adds;
+    return 1;
+}
+
+unsigned long long images_loaded(void)
+{
+    unsigned long long count = 0;
+    dl_iterate_phdr(read_count, &count);
+    return count;
+}
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_SANITIZER 1

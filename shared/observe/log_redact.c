@@ -38,7 +38,7 @@ static const struct secret_row secrets[] = {
     {SECRET_VALUE, TEXT("dsn")},
     {SECRET_WORD, TEXT("bearer")},
     {SECRET_WORD, TEXT("basic")},
-    {SECRET_REST, TEXT("coffer_")}, /* access_token.h */
+    {SECRET_REST, TEXT("coffer_")}, /* principal.h */
     {SECRET_REST, TEXT("eyJ")},     /* a JSON web token: "{" and a quote in base64url */
 };
 #define ROWS (sizeof secrets / sizeof secrets[0])

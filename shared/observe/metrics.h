@@ -9,7 +9,7 @@
  * folded, moved or lost; a scrape sums all slots. Gauges of a dead process are not shown and are
  * cleared by the adopter. A file of another layout is replaced.
  *
- * Every metric, its labels and their values are rows of a const table in metrics_families.c: series
+ * Every metric, its labels and their values are rows of a const table in metrics_table.c: series
  * are dense arrays, cardinality is bounded by construction. Names and meaning: docs/OPERATIONS.md.
  * Counters are u64; sums are doubles; a histogram's count is the sum of its buckets, so a kill
  * between two updates never shows an impossible histogram. Thread-safe. Every call that counts

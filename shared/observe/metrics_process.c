@@ -1,4 +1,4 @@
-#include "observe/metrics_process.h"
+#include "observe/metrics_table.h"
 
 #include <ctype.h>
 #include <dirent.h>

@@ -12,8 +12,11 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
 
-#include "base/bounds.h"
+#include "base/text.h"
 #include "observe/metrics.h"
 
 #define METRIC_LABELS_MAX 3
@@ -112,8 +115,6 @@ bool metrics_slot_was_used(struct metrics_slot *slot);
 /* The program's name; "" when the slot has none or is changing hands. */
 void metrics_slot_program(struct metrics_slot *slot, char target[METRIC_PROGRAM_SIZE]);
 
-/* ---- exemplars (metrics_exemplar.c) ---- */
-
 struct exemplar_place {
     enum metric metric; /* one with exemplars */
     size_t series;
@@ -126,12 +127,35 @@ struct exemplar {
     double value;
 };
 
-void exemplar_keep(struct metrics *metrics, const struct exemplar_place *place, double value,
-                   const char *trace_id);
 /* False when there is none, or it changes too fast to be read. */
 bool exemplar_read(const struct metrics_layout *layout, struct metrics_slot *slot,
                    const struct exemplar_place *place, struct exemplar *ret_exemplar);
-/* For a slot whose owner is gone. */
-void exemplars_clear_unfinished(const struct metrics_layout *layout, struct metrics_slot *slot);
+
+/*
+ * A process as /proc shows it: who it is beyond its number, whether it still runs, what it uses.
+ * Private to observe/. Thread-safe.
+ */
+
+struct process_usage {
+    uint64_t cpu_us; /* user and system time since its start */
+    uint64_t memory; /* resident, bytes */
+    uint64_t virtual_memory;
+    uint64_t threads;
+    bool has_fds; /* open_fds is known: not of a process that may not be inspected */
+    uint64_t open_fds;
+    bool has_max_fds; /* max_fds is known and finite */
+    uint64_t max_fds;
+};
+
+/* Number and start time in one word, so that a recycled number is another process. Never 0. */
+uint64_t process_identity(pid_t pid);
+/* False when the process is gone or a zombie, or its number is another process' now. When /proc
+ * doesn't say, a process that has the number counts as alive. */
+bool process_is_alive(uint64_t identity);
+/* When the process started, ms since 1970; 0 when that can't be read. Two calls may differ by a few
+ * ms, as the clock is set. */
+uint64_t process_start_ms(uint64_t identity);
+/* False when the process is gone; has_* tell what could not be read. */
+bool process_read_usage(uint64_t identity, struct process_usage *ret_usage);
 
 #endif

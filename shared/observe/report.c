@@ -4,20 +4,97 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/backoff.h"
 #include "base/config_table.h"
 #include "base/text.h"
 #include "observe/crash_handler.h"
 #include "observe/report_parts.h"
-#include "observe/stack_names.h"
+#include "observe/stack.h"
 
 #define NS_PER_MS 1000000LL
-#define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS (5 * 60 * 1000)
+#define MS_PER_S 1000LL
+#define DEFAULT_S 60
+#define LONGEST_S (24 * 3600) /* so that a slip of the tracker is not for ever */
 
-struct backoff {
-    unsigned failures; /* in a row */
-    int64_t until_ns;
-};
+/* Whole seconds, a fraction counts as one more; false when it is no number. */
+static bool parse_seconds(struct str text, int64_t *ret_seconds)
+{
+    text = str_trim(text);
+    bool has_fraction = str_find(text, '.') < text.len;
+    int64_t seconds;
+    int64_t fraction = 0;
+    struct str whole = str_cut(&text, '.');
+    if (!text_parse_int(whole, 0, INT64_MAX, &seconds))
+        return false;
+    if (has_fraction && !text_parse_int(text, 0, INT64_MAX, &fraction))
+        return false;
+    if (seconds >= LONGEST_S)
+        seconds = LONGEST_S;
+    else if (fraction > 0)
+        seconds++;
+    *ret_seconds = seconds;
+    return true;
+}
+
+/* "error;transaction", or nothing for all; "default" is what has no name of its own. */
+static bool is_for_errors(struct str categories)
+{
+    if (str_trim(categories).len == 0)
+        return true;
+    while (categories.len > 0)
+        if (str_equal(str_trim(str_cut(&categories, ';')), STR("error")))
+            return true;
+    return false;
+}
+
+/* https://develop.sentry.dev/sdk/expected-features/rate-limiting/: limits and commas, each
+ * "seconds:categories:scope:reason"; what can't be read is passed over. */
+int64_t report_limits_parse(struct str header)
+{
+    int64_t longest = 0;
+    while (header.len > 0) {
+        struct str limit = str_cut(&header, ',');
+        bool has_categories = str_find(limit, ':') < limit.len;
+        int64_t seconds;
+        if (!parse_seconds(str_cut(&limit, ':'), &seconds) || !has_categories)
+            continue;
+        if (is_for_errors(str_cut(&limit, ':')) && seconds > longest)
+            longest = seconds;
+    }
+    return longest;
+}
+
+static int64_t retry_after(const struct http_reply *reply, const struct clock *clock)
+{
+    struct str value;
+    int64_t seconds;
+    if (!http_reply_header(reply, "Retry-After", &value))
+        return DEFAULT_S;
+    if (parse_seconds(value, &seconds))
+        return seconds;
+    if (!text_parse_http_date(value, &seconds))
+        return DEFAULT_S;
+    seconds -= clock_wall_ms(clock) / MS_PER_S;
+    if (seconds < 0)
+        return 0;
+    return seconds < LONGEST_S ? seconds : LONGEST_S;
+}
+
+void report_limits_take(struct report_limits *limits, const struct http_reply *reply,
+                        const struct clock *clock)
+{
+    struct str value;
+    int64_t seconds = 0;
+    if (http_reply_header(reply, "X-Sentry-Rate-Limits", &value))
+        seconds = report_limits_parse(value);
+    if (seconds == 0 && reply->status == 429)
+        seconds = retry_after(reply, clock);
+    int64_t until_ns = clock_steady_ns(clock) + seconds * MS_PER_S * NS_PER_MS;
+    if (seconds > 0 && until_ns > limits->until_ns)
+        limits->until_ns = until_ns;
+}
+
+static const struct backoff backoff = {1000, 5 * 60 * 1000, BACKOFF_HALF_JITTER};
 
 struct report {
     struct report_options options;
@@ -30,7 +107,8 @@ struct report {
     atomic_bool wants_crashes; /* to be looked for */
     /* the sender's thread: */
     struct report_limits limits;
-    struct backoff backoff;
+    unsigned failures; /* in a row */
+    int64_t paused_until_ns;
     struct report_spool spool;
     struct report_crashes crashes;
     struct stack_names *names; /* NULL until something is to be named */
@@ -65,22 +143,14 @@ static bool is_limited(const struct report *report)
 
 static bool is_backing_off(const struct report *report)
 {
-    return now_ns(report) < report->backoff.until_ns;
+    return now_ns(report) < report->paused_until_ns;
 }
 
-/* Doubling, with jitter from half of it on, so that many programs don't come back at once. */
 static void back_off(struct report *report)
 {
-    uint32_t random = 0;
-    int64_t wait_ms = BACKOFF_MIN_MS;
-    for (unsigned i = 0; i < report->backoff.failures && wait_ms < BACKOFF_MAX_MS; i++)
-        wait_ms *= 2;
-    if (wait_ms > BACKOFF_MAX_MS)
-        wait_ms = BACKOFF_MAX_MS;
-    clock_random(report->options.clock, &random, sizeof random);
-    wait_ms = wait_ms / 2 + random % (wait_ms / 2 + 1);
-    report->backoff.failures++;
-    report->backoff.until_ns = now_ns(report) + wait_ms * NS_PER_MS;
+    int64_t wait_ms = backoff_ms(&backoff, report->failures, report->options.clock);
+    report->failures++;
+    report->paused_until_ns = now_ns(report) + wait_ms * NS_PER_MS;
 }
 
 static void keep(struct report *report, struct str envelope)
@@ -219,9 +289,8 @@ static int64_t take_crashes(struct report *report)
 static bool pull(void *context, bool stopping, struct buf *body, int64_t *ret_wait_ms)
 {
     struct report *report = context;
-    int64_t until_ns = report->limits.until_ns > report->backoff.until_ns
-                           ? report->limits.until_ns
-                           : report->backoff.until_ns;
+    int64_t until_ns = report->limits.until_ns > report->paused_until_ns ? report->limits.until_ns
+                                                                         : report->paused_until_ns;
     int64_t left_ns = until_ns - now_ns(report);
     *ret_wait_ms = -1;
     if (stopping)
@@ -256,7 +325,8 @@ static void judge(void *context, struct str body, const struct http_reply *reply
             keep(report, body);
         return;
     }
-    report->backoff = (struct backoff){.failures = 0};
+    report->failures = 0;
+    report->paused_until_ns = 0;
     enum metric_sentry outcome = METRIC_SENTRY_DROPPED_FAILED;
     if (reply->status >= 200 && reply->status < 300)
         outcome = METRIC_SENTRY_SENT;
@@ -449,4 +519,61 @@ void report_failed_start(const struct report_options *options, const struct err 
     }
     sender_close(own.sender);
     report_close(report);
+}
+
+#define WINDOW_NS (60 * 1000000000LL)
+
+static void hash_text(uint64_t *hash, const char *text) /* FNV-1a */
+{
+    for (const char *at = text ? text : "";; at++) {
+        *hash = (*hash ^ (unsigned char)*at) * 0x100000001b3U;
+        if (!*at)
+            return;
+    }
+}
+
+uint64_t report_fingerprint_hash(const char *program, const struct report_event *event)
+{
+    uint64_t hash = 0xcbf29ce484222325U;
+    hash_text(&hash, program);
+    hash_text(&hash, event->type);
+    hash_text(&hash, event->operation);
+    hash_text(&hash, event->route);
+    return hash ? hash : 1;
+}
+
+/* The fingerprint's slot, else a free one, else the one that began its minute first. */
+static struct report_storm_slot *find_slot(struct report_storm *storm, uint64_t hash)
+{
+    struct report_storm_slot *found = &storm->slots[0];
+    for (size_t i = 0; i < REPORT_STORM_SLOTS; i++) {
+        struct report_storm_slot *slot = &storm->slots[i];
+        if (slot->hash == hash)
+            return slot;
+        if (found->hash != 0 && (slot->hash == 0 || slot->since_ns < found->since_ns))
+            found = slot;
+    }
+    *found = (struct report_storm_slot){.hash = hash};
+    return found;
+}
+
+bool report_storm_admit(struct report_storm *storm, uint64_t hash, int64_t now_ns,
+                        int64_t *ret_suppressed)
+{
+    pthread_mutex_lock(&storm->mutex);
+    struct report_storm_slot *slot = find_slot(storm, hash);
+    if (slot->count == 0 || now_ns - slot->since_ns >= WINDOW_NS) {
+        slot->since_ns = now_ns;
+        slot->count = 0;
+    }
+    bool is_admitted = slot->count < REPORT_SAME_MAX;
+    if (is_admitted) {
+        *ret_suppressed = slot->suppressed;
+        slot->suppressed = 0;
+        slot->count++;
+    } else {
+        slot->suppressed++;
+    }
+    pthread_mutex_unlock(&storm->mutex);
+    return is_admitted;
 }

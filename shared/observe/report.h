@@ -49,7 +49,7 @@ struct report_options {
     const struct clock *clock;
     struct metrics *metrics; /* or NULL */
     struct sender *sender;   /* closed before the report is */
-    report_resolve *resolve; /* or NULL: names are looked up in this process (stack_names.h) */
+    report_resolve *resolve; /* or NULL: names are looked up in this process (stack.h) */
     void *resolve_context;
 };
 

@@ -10,19 +10,15 @@
 #include <pthread.h>
 
 #include "base/dsn.h"
-#include "observe/crash_record.h"
+#include "observe/crash_handler.h"
 #include "observe/report.h"
 
 #define REPORT_EVENT_MAX (256 * 1024) /* bytes; trackers take 1 MB */
 #define REPORT_QUEUE_BYTES (512 * 1024)
 #define REPORT_ID_SIZE 33
 
-/* ---- texts (report_text.c) ---- */
-
 /* What may be shown of a request's path. */
 struct str report_path(const char *route, struct str path);
-
-/* ---- the event (report_event.c, report_stack.c) ---- */
 
 struct report_source {
     const char *program;
@@ -41,8 +37,6 @@ void report_finish_event(const struct stack_trace *stack, struct buf *out);
 /* The envelope's two heads, the event and a newline. */
 void report_write_envelope(const char *event_id, struct str event, struct buf *out);
 
-/* ---- the tracker's limits (report_limits.c) ---- */
-
 struct report_limits {
     int64_t until_ns; /* steady; nothing is sent before */
 };
@@ -53,8 +47,6 @@ void report_limits_take(struct report_limits *limits, const struct http_reply *r
                         const struct clock *clock);
 /* Seconds that errors are not wanted for by a header's value; 0: they are. */
 int64_t report_limits_parse(struct str header);
-
-/* ---- our own (report_storm.c) ---- */
 
 #define REPORT_STORM_SLOTS 64
 
@@ -72,8 +64,6 @@ uint64_t report_fingerprint_hash(const char *program, const struct report_event 
 /* May this one be sent? Tells how many equal ones were not before it. */
 bool report_storm_admit(struct report_storm *storm, uint64_t hash, int64_t now_ns,
                         int64_t *ret_suppressed);
-
-/* ---- the spool (report_spool.c) ---- */
 
 /* Files of whole envelopes named by time and event id, mode 0600, in one folder for all programs. A
  * file is sent by who holds its lock (flock), and removed then. */
@@ -94,8 +84,6 @@ bool report_spool_put(const struct report_spool *spool, const struct clock *cloc
 bool report_spool_take(struct report_spool *spool, struct buf *body);
 /* Ends the holding, and the file when `is_done`. */
 void report_spool_release(struct report_spool *spool, bool is_done);
-
-/* ---- crashes (report_crash.c) ---- */
 
 /* Records of crashes (crash_handler.h) stand in the spool's folder. The next start of the program
  * takes them one by one, at most one in some seconds, so that one that crashes at each start does
@@ -127,10 +115,5 @@ struct report_crash_texts {
 /* *ret_event borrows from all the others. */
 void report_crash_describe(const struct crash_record *record, const struct stack_trace *stack,
                            struct report_crash_texts *texts, struct report_event *ret_event);
-
-/* ---- the trail (report_trail.c) ---- */
-
-/* "breadcrumbs" of this thread; nothing when there are none. */
-void report_write_trail(struct buf *out);
 
 #endif

@@ -4,8 +4,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "base/condition.h"
-#include "base/signal_stack.h"
 #include "base/thread.h"
 
 #define NS_PER_MS 1000000LL
@@ -216,7 +214,6 @@ static void sleep_until_due(struct sender *sender)
 static void *run(void *argument)
 {
     struct sender *sender = argument;
-    signal_stack_take();
     pthread_mutex_lock(&sender->mutex);
     for (;;) {
         if (take_turns(sender))

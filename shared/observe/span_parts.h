@@ -73,19 +73,4 @@ struct spans {
     int64_t until_ns;  /* nothing is sent before */
 };
 
-void spans_count(const struct spans *spans, enum metric_otel outcome, int64_t amount);
-
-/* ---- JSON (span_json.c) ---- */
-
-/* The spans of whole records in `records`, as many as make a batch (one at least): a document into
- * `body`, their bytes and their number. */
-void span_write_batch(const struct span_resource *resource, struct str records, struct buf *body,
-                      size_t *ret_taken, int64_t *ret_spans);
-
-/* ---- the collector (span_send.c) ---- */
-
-enum err_code span_add_receiver(struct spans *spans, struct err *err) ERR_MUST_CHECK;
-/* Counts what was not sent, when nothing is sent any more. */
-void span_drop_left(struct spans *spans);
-
 #endif

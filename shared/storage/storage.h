@@ -25,7 +25,7 @@
 #include "base/config.h"
 #include "base/errors.h"
 #include "base/limits.h"
-#include "base/pool_usage.h"
+#include "base/pool.h"
 #include "base/str.h"
 
 struct storage;

@@ -9,8 +9,8 @@
 
 #include "base/digest.h"
 #include "base/text.h"
+#include "storage/s3/storage_s3.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_s3.h"
 #include "storage_contract.h"
 #include "store.h"
 

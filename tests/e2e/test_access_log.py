@@ -1,4 +1,4 @@
-"""The gateway's own metrics and log (fcgi-apps/access_log.c, /metrics): every answer lighttpd gave is
+"""The gateway's own metrics and log (fcgi-apps/access_log/access_log.c, /metrics): every answer lighttpd gave is
 counted once, whoever made it, or known to be lost."""
 
 import json

@@ -33,9 +33,9 @@ STEPS = {
     "files_update": (("PATCH", "/api/files/{id}",
                       {"data": b'{"visibility":"public"}', "headers": JSON}), "step.update",
                      "try_update", "shared/files/files_update.c"),
-    "health": (("GET", "/health", {}), "step.health", "get_health", "fcgi-apps/health.c"),
+    "health": (("GET", "/health", {}), "step.health", "get_health", "fcgi-apps/health/health.c"),
     "metrics": (("GET", "/api/metrics", {}), "step.metrics",
-                "answer", "fcgi-apps/metrics.c"),
+                "answer", "fcgi-apps/metrics/metrics.c"),
 }
 SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 

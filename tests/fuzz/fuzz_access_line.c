@@ -3,7 +3,7 @@
  * lighttpd could have written: written again as lighttpd does it, it is read the same; and no piece
  * of it, nor it behind such a piece, is a line.
  */
-#include "app/access_line.h"
+#include "access_log/access_line.h"
 
 #include <string.h>
 

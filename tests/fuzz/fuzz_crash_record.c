@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 #include "observe/report_parts.h"
-#include "observe/stack_names.h"
+#include "observe/stack.h"
 
 static void check_word(const char *text, size_t size)
 {

@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 #include "fuzz.h"
-#include "observe/log_line.h"
+#include "observe/log_queue.h"
 #include "observe/log_redact.h"
 
 static void check_line(struct str bytes)

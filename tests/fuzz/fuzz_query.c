@@ -3,7 +3,7 @@
  * and so is, as a cursor, every value of it.
  */
 #include "base/text.h"
-#include "files/files_cursor.h"
+#include "files/files_list.h"
 #include "fuzz.h"
 #include "http/request.h"
 

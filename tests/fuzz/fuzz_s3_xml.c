@@ -3,9 +3,7 @@
  * unfinished uploads, and as the error of a failed call.
  */
 #include "fuzz.h"
-#include "storage/storage_s3.h"
-#include "storage/storage_s3_page.h"
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
 
 struct told {
     size_t elements;

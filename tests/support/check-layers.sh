@@ -22,8 +22,22 @@ check_includes() {
     done < <(sed -nE 's|^ *# *include "([a-z-]+)/.*|\1|p' "$file")
 }
 
-for file in shared/*/*.[ch] fcgi-apps/*.[ch] cli/*.[ch]; do
+# What stands in a folder of a driver or of a program is for that folder alone.
+check_folder() {
+    local file=$1 other path
+    while IFS= read -r other; do
+        for path in "shared/$other" "fcgi-apps/$other"; do
+            [ -e "$path" ] && [ "${path%/*}" != "${file%/*}" ] || continue
+            case $path in
+            shared/*/*/* | fcgi-apps/*/*) fault "$file: $path is for its own folder" ;;
+            esac
+        done
+    done < <(sed -nE 's|^ *# *include "([^"]+)".*|\1|p' "$file")
+}
+
+for file in shared/*/*.[ch] shared/*/*/*.[ch] fcgi-apps/*.[ch] fcgi-apps/*/*.[ch] cli/*.[ch]; do
     [ -e "$file" ] || continue
+    check_folder "$file"
     own=${file#shared/}
     own=${own%%/*}
     if [ -z "${level[$own]-}" ]; then
@@ -41,12 +55,12 @@ confine() {
 }
 confine '<fcgiapp\.h>' '^shared/app/'
 confine '<fcgi_stdio\.h>' '^$'
-confine '<sqlite3\.h>' '^shared/metadata/metadata_sqlite'
+confine '<sqlite3\.h>' '^shared/metadata/sqlite/'
 confine '<curl/curl\.h>' '^shared/net/'
-confine '<mongoc/' '^shared/metadata/metadata_mongodb'
-confine '<libs3\.h>' '^shared/storage/storage_libs3'
-confine '\bdlopen\(' '^shared/(storage/storage_libs3_library|metadata/metadata_plugin)\.c$'
-confine '<backtrace\.h>' '^shared/observe/stack_names\.c$'
+confine '<mongoc/' '^shared/metadata/mongodb/'
+confine '<libs3\.h>' '^shared/storage/libs3/'
+confine '\bdlopen\(' '^shared/(storage/libs3/storage_libs3_request|metadata/metadata)\.c$'
+confine '<backtrace\.h>' '^shared/observe/stack\.c$'
 confine '<unwind\.h>' '^shared/observe/stack\.c$'
 confine '<magic\.h>' '^shared/files/sniff\.c$'
 confine '\b(secure_)?getenv\(' '^shared/base/(config|config_env|crash)\.c$'

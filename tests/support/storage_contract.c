@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "storage/fs/storage_fs.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_fs.h"
 #include "store.h"
 
 /* ---- the stores ---- */

@@ -1,7 +1,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/accept_turn.h"
+#include "app/workers.h"
 #include "check.h"
 
 #define WORKERS 8

@@ -1,4 +1,4 @@
-#include "app/access_line.h"
+#include "access_log/access_line.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
-#include "app/access_reader.h"
+#include "access_log/access_reader.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "app/access_line.h"
+#include "access_log/access_line.h"
 #include "check.h"
 
 struct fixture {

@@ -1,4 +1,3 @@
-#include "access/access_token.h"
 #include "access/principal.h"
 #include "check.h"
 

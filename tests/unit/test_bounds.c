@@ -1,4 +1,4 @@
-#include "base/bounds.h"
+#include "base/text.h"
 
 #include "check.h"
 

@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/signal_stack.h"
+#include "base/thread.h"
 #include "check.h"
-#include "observe/stack_names.h"
+#include "observe/stack.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 

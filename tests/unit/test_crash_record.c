@@ -1,4 +1,4 @@
-#include "observe/crash_record.h"
+#include "observe/crash_handler.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "app/fcgi_body.h"
+#include "app/fcgi.h"
 #include "check.h"
 
 #define STDIN_RECORD(high, low, padding) "\1\5\0\1" high low padding "\0"

@@ -1,4 +1,4 @@
-#include "app/fcgi_head.h"
+#include "app/fcgi.h"
 #include "check.h"
 
 #define BEGIN "\1\1\0\1\0\10\0\0\0\1\0\0\0\0\0\0"

@@ -6,7 +6,6 @@
 #include "check.h"
 #include "files/files_check.h"
 #include "files/files_create.h"
-#include "files/files_download.h"
 #include "files/files_list.h"
 #include "files/files_open.h"
 #include "files/files_remove.h"

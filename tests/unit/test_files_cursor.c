@@ -1,5 +1,5 @@
 #include "check.h"
-#include "files/files_cursor.h"
+#include "files/files_list.h"
 
 static const unsigned char secret[CURSOR_SECRET_BYTES] = "0123456789abcdef0123456789abcde";
 #define ID "0199c0de-7d1a-7c3e-9a55-5b1f6a1d2e77"

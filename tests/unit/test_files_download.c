@@ -4,7 +4,6 @@
 
 #include "base/limits.h"
 #include "check.h"
-#include "files/files_download.h"
 #include "files/files_open.h"
 #include "files/files_sweep.h"
 #include "world.h"

@@ -1,4 +1,4 @@
-#include "access/forwarded.h"
+#include "access/origin.h"
 
 #include "check.h"
 

@@ -1,4 +1,4 @@
-#include "app/gateway_status.h"
+#include "metrics/gateway_status.h"
 
 #include "check.h"
 

@@ -1,4 +1,4 @@
-#include "files/installation_mark.h"
+#include "files/files_installation.h"
 
 #include "check.h"
 

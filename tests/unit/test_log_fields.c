@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "app/request_log.h"
+#include "app/serve.h"
 #include "check.h"
 #include "log_file.h"
 #include "observe/log.h"

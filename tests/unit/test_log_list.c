@@ -1,4 +1,4 @@
-#include "observe/log_list.h"
+#include "observe/log.h"
 
 #include "check.h"
 

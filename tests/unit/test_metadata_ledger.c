@@ -1,4 +1,4 @@
-#include "metadata/metadata_ledger.h"
+#include "metadata/metadata_drivers.h"
 
 #include "check.h"
 

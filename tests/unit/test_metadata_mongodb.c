@@ -1,6 +1,6 @@
 /* What the contract suite doesn't see of the mongodb driver: schema, indexes, totals that a process
  * left wrong, values that look like operators. */
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 
 #include <stdio.h>
 #include <stdlib.h>

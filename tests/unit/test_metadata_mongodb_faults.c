@@ -9,7 +9,7 @@
 
 #include "check.h"
 #include "metadata/metadata_drivers.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 #include "mongodb_database.h"
 #include "mongodb_proxy.h"
 #include "store.h"

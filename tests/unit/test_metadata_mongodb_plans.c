@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "metadata/metadata_mongodb.h"
+#include "metadata/mongodb/metadata_mongodb.h"
 #include "mongodb_database.h"
 #include "mongodb_proxy.h"
 #include "store.h"

@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "metadata/metadata_drivers.h"
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 #include "store.h"
 
 static void path_of(const struct config *config, const char *rest, char target[SQLITE_PATH_SIZE])

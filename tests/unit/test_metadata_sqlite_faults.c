@@ -11,7 +11,7 @@
 
 #include "check.h"
 #include "metadata/metadata_drivers.h"
-#include "metadata/metadata_sqlite.h"
+#include "metadata/sqlite/metadata_sqlite.h"
 #include "store.h"
 
 /* ---- steps ---- */

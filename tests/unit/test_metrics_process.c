@@ -10,7 +10,6 @@
 
 #include "check.h"
 #include "metrics_file.h"
-#include "observe/metrics_process.h"
 #include "observe/metrics_table.h"
 #include "scrape.h"
 

@@ -1,4 +1,4 @@
-#include "storage/part_memory.h"
+#include "storage/s3/storage_s3.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

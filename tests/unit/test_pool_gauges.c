@@ -1,5 +1,5 @@
 /* Connections to store and metadata, as their gauges show them. */
-#include "app/pool_gauges.h"
+#include "app/workers.h"
 
 #include <stdio.h>
 

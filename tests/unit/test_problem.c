@@ -1,4 +1,4 @@
-#include "http/problem.h"
+#include "http/response.h"
 
 #include <cjson/cJSON.h>
 

@@ -7,7 +7,7 @@
 #include "http_tools.h"
 #include "observe/crash_handler.h"
 #include "observe/report_parts.h"
-#include "observe/stack_names.h"
+#include "observe/stack.h"
 
 static struct report_crashes crashes;
 static struct crash_record record;

@@ -270,7 +270,7 @@ TEST(report_event, has_the_stack_and_its_images)
 {
     static const struct stack_frame frames[] = {
         {.address = 0x1000},
-        {"fs_get", "shared/storage/storage_fs.c", 42, 0x55aa, true},
+        {"fs_get", "shared/storage/fs/storage_fs.c", 42, 0x55aa, true},
     };
     static const struct stack_image images[] = {
         {"/usr/bin/files_get", "00112233445566778899aabbccddeeff01234567", 0x5000, 8192},
@@ -285,7 +285,7 @@ TEST(report_event, has_the_stack_and_its_images)
     CHECK(!find(first, "function") && !find(first, "filename") && !find(first, "lineno"));
     CHECK(cJSON_IsFalse(find(first, "in_app")));
     check_text(last, "function", "fs_get");
-    check_text(last, "filename", "shared/storage/storage_fs.c");
+    check_text(last, "filename", "shared/storage/fs/storage_fs.c");
     check_text(last, "instruction_addr", "0x55aa");
     CHECK_INT(number(last, "lineno"), 42);
     CHECK(cJSON_IsTrue(find(last, "in_app")));

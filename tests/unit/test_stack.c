@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "observe/stack_names.h"
+#include "observe/crash_handler.h"
 
 /* The failing code: each is to be found again by its name. Not inlined, so that lines differ. */
 __attribute__((noinline)) static enum err_code fail_deep(struct err *err)

@@ -8,7 +8,7 @@
 
 #include "check.h"
 #include "http_tools.h"
-#include "storage/storage_fs.h"
+#include "storage/fs/storage_fs.h"
 #include "store.h"
 
 #define KEY "ab/0123456789abcdef0123456789abcdef"

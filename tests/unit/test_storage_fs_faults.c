@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "storage/fs/storage_fs.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_fs.h"
 #include "store.h"
 
 #define KEY "ab/0123456789abcdef0123456789abcdef"

@@ -4,8 +4,8 @@
 #include <time.h>
 
 #include "check.h"
+#include "storage/libs3/storage_libs3.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_libs3.h"
 
 #define SIXTY_FIVE "01234567890123456789012345678901234567890123456789012345678901234"
 
@@ -133,28 +133,6 @@ TEST(storage_libs3, a_status_says_whose_fault_it_is)
         CHECK_INT_ROW(rows[i].label, libs3_status_code(rows[i].status, &may_repeat), rows[i].code);
         CHECK_INT_ROW(rows[i].label, may_repeat, rows[i].may_repeat);
     }
-}
-
-static void highest(const struct clock *clock, void *target, size_t len)
-{
-    (void)clock;
-    memset(target, 0xff, len);
-}
-
-TEST(storage_libs3, waits_grow_to_a_second_and_are_spread)
-{
-    static const int64_t most_ms[] = {0, 0, 50, 100, 200, 400, 800, 1000, 1000, 1000};
-    int64_t seen_ns = 0;
-    for (unsigned i = 2; i < sizeof most_ms / sizeof most_ms[0]; i++) {
-        for (int draw = 0; draw < 200; draw++) {
-            int64_t wait_ns = libs3_backoff_ns(&clock_system, i);
-            CHECK(wait_ns >= 0 && wait_ns <= most_ms[i] * 1000000);
-            seen_ns = wait_ns > seen_ns ? wait_ns : seen_ns;
-        }
-    }
-    CHECK(seen_ns > 800 * 1000000LL);
-    const struct clock fixed = {clock_system.wall_ms, clock_system.steady_ns, highest};
-    CHECK(libs3_backoff_ns(&fixed, 3) <= 100 * 1000000LL);
 }
 
 /* What libs3 makes of a listing's "2026-07-01T10:20:30" in the local time zone. */

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "storage/libs3/storage_libs3.h"
 #include "storage/storage_drivers.h"
-#include "storage/storage_libs3.h"
 
 #define KEY "ab/0123456789abcdef0123456789abcdef"
 #define TAG "\"5d41402abc4b2a76b9719d911017c592\""

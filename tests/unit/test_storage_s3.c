@@ -1,5 +1,5 @@
 /* The S3 driver's parts that need no store: addresses, keys, tags, what failures mean. */
-#include "storage/storage_s3.h"
+#include "storage/s3/storage_s3.h"
 
 #include <stdio.h>
 #include <string.h>

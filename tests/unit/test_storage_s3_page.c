@@ -1,4 +1,4 @@
-#include "storage/storage_s3_page.h"
+#include "storage/s3/storage_s3.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "storage/storage_s3_xml.h"
+#include "storage/s3/storage_s3.h"
 
 #include <stdio.h>
 

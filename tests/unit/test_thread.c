@@ -2,7 +2,6 @@
 
 #include <signal.h>
 
-#include "base/signal_stack.h"
 #include "check.h"
 
 static void *note_mask(void *argument)

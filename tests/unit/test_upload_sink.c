@@ -56,21 +56,21 @@ TEST(upload_sink, hashes_the_same_however_the_body_is_cut_and_on_any_thread)
                                    LIMIT_IO_BUFFER + 1,
                                    5 * LIMIT_IO_BUFFER + 17};
     static const size_t pieces[] = {1000, 8192, LIMIT_IO_BUFFER * 3};
-    struct step_pool *pool = NULL;
+    struct work_queue *queue = NULL;
     struct err err = {0};
-    REQUIRE(step_pool_open(&pool, 2, &err) == ERR_OK);
+    REQUIRE(work_queue_open(&queue, 2, 0, &err) == ERR_OK);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++) {
             struct upload_result result;
             struct pattern_source pattern = make_source(sizes[i], pieces[k]);
             const struct upload_sink_options options = {
-                .step_pool = pool, .max_size = INT64_MAX, .size_hint = -1, .with_md5 = true};
+                .queue = queue, .max_size = INT64_MAX, .size_hint = -1, .with_md5 = true};
             CHECK_ERR(upload_sink_run(&options, &pattern.source, &result, &err), ERR_OK, &err);
             CHECK_INT(result.size, (int64_t)sizes[i]);
             expect_hash(&pattern, &result);
             free(pattern.bytes);
         }
-    step_pool_close(pool);
+    work_queue_close(queue);
 }
 
 TEST(upload_sink, takes_exactly_the_limit_and_no_byte_more)
