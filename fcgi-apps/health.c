@@ -169,6 +169,7 @@ static const struct app health_app = {
     .name = "health",
     .workers = APP_WORKERS_OTHER,
     .checks_health = true,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ | NEEDS_OBJECTS_PROBE,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

@@ -11,6 +11,7 @@
 
 #include "access/idempotency.h"
 #include "access/principal.h"
+#include "app/program_sandbox.h"
 #include "app/slots.h"
 #include "base/source.h"
 #include "files/files.h"
@@ -72,6 +73,7 @@ struct app {
     bool uses_stores;    /* of files: starts only where both belong together */
     bool sweeps;         /* runs the periodic sweep */
     bool checks_health;  /* ctx->health is there */
+    unsigned needs;      /* enum program_needs: what its sandbox leaves it */
     const struct endpoint *endpoints;
     size_t endpoint_count;
 };

@@ -48,6 +48,8 @@ confine '<libs3\.h>' '^shared/storage/storage_libs3'
 confine '\bdlopen\(' '^shared/(storage/storage_libs3_library|metadata/metadata_plugin)\.c$'
 confine '<backtrace\.h>' '^shared/observe/stack_names\.c$'
 confine '<unwind\.h>' '^shared/observe/stack\.c$'
+confine '<seccomp\.h>' '^shared/base/sandbox_calls\.c$'
+confine '<linux/landlock\.h>' '^shared/base/sandbox_files\.c$'
 confine '<magic\.h>' '^shared/files/sniff\.c$'
 confine '\b(secure_)?getenv\(' '^shared/base/(config|config_env|crash)\.c$'
 exit "$failed"
