@@ -70,7 +70,8 @@ static void look_after(struct program_sandbox *sandbox, const struct sandbox_rul
 /* Of a path that begins with '/'. */
 static void folder_of(const char *path, char folder[SANDBOX_PATH_SIZE])
 {
-    snprintf(folder, SANDBOX_PATH_SIZE, "%s", path);
+    if (!str_copy(folder, SANDBOX_PATH_SIZE, str_of(path)))
+        folder[0] = '\0'; /* no rule can name it */
     char *slash = strrchr(folder, '/');
     if (slash)
         slash[slash == folder ? 1 : 0] = '\0';
@@ -346,20 +347,27 @@ static enum err_code restrict_by(struct program_sandbox *sandbox, const struct c
     return code;
 }
 
-enum err_code program_sandbox_enter(struct program_sandbox **ret_sandbox,
-                                    const struct config *config, unsigned needs, struct err *err)
+static struct program_sandbox *make(void)
 {
-    enum err_code code = ERR_OK;
     struct program_sandbox *sandbox = calloc(1, sizeof *sandbox);
     if (!sandbox)
-        return err_set(err, ERR_NO_MEMORY, OPERATION, "Out of memory.");
+        return NULL;
     sandbox->level = ERR_LEVEL_INFO;
     pthread_mutex_init(&sandbox->mutex, NULL);
     condition_init(&sandbox->closing);
+    return sandbox;
+}
+
+enum err_code program_sandbox_enter_always(struct program_sandbox **ret_sandbox,
+                                           const struct config *config, unsigned needs,
+                                           struct err *err)
+{
+    enum err_code code = ERR_OK;
+    struct program_sandbox *sandbox = make();
+    if (!sandbox)
+        return err_set(err, ERR_NO_MEMORY, OPERATION, "Out of memory.");
     if (config->sandbox == SANDBOX_OFF)
         say(sandbox, "off (SANDBOX=off)");
-    else if (HAS_SANITIZER)
-        say(sandbox, "off in a build with a sanitizer");
     else
         code = restrict_by(sandbox, config, needs, err);
     if (code == ERR_OK)
@@ -367,6 +375,21 @@ enum err_code program_sandbox_enter(struct program_sandbox **ret_sandbox,
     else
         program_sandbox_close(sandbox);
     return code;
+}
+
+enum err_code program_sandbox_enter(struct program_sandbox **ret_sandbox,
+                                    const struct config *config, unsigned needs, struct err *err)
+{
+    if (!HAS_SANITIZER || config->sandbox == SANDBOX_OFF)
+        return program_sandbox_enter_always(ret_sandbox, config, needs, err);
+    if (config->sandbox == SANDBOX_REQUIRE)
+        return err_set(err, ERR_CONFIG, OPERATION,
+                       "SANDBOX=require, and a build with a sanitizer has none.");
+    *ret_sandbox = make();
+    if (!*ret_sandbox)
+        return err_set(err, ERR_NO_MEMORY, OPERATION, "Out of memory.");
+    say(*ret_sandbox, "off in a build with a sanitizer");
+    return ERR_OK;
 }
 
 /* ---- folders that are replaced ---- */

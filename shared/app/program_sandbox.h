@@ -30,6 +30,11 @@ struct program_sandbox;
 enum err_code program_sandbox_enter(struct program_sandbox **ret_sandbox,
                                     const struct config *config, unsigned needs, struct err *err)
     ERR_MUST_CHECK;
+/* The same in a build with a sanitizer, which program_sandbox_enter leaves alone: its own threads and
+ * processes at the exit would be ended. For tests, which end otherwise. */
+enum err_code program_sandbox_enter_always(struct program_sandbox **ret_sandbox,
+                                           const struct config *config, unsigned needs,
+                                           struct err *err) ERR_MUST_CHECK;
 /* Logs what is enforced and what is missing, and begins to look at folders. `log` is borrowed. */
 enum err_code program_sandbox_watch(struct program_sandbox *sandbox, struct log *log,
                                     struct err *err) ERR_MUST_CHECK;
