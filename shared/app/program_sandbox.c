@@ -1,7 +1,5 @@
 #include "app/program_sandbox.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -26,11 +24,17 @@
 #define UNGUARDED_FILES "a program that is taken over can read and change what its user can"
 #define UNGUARDED_CALLS "a program that is taken over can make every system call"
 
+struct folder {
+    const char *path; /* a rule's */
+    dev_t device;
+    ino_t inode; /* 0: there was none */
+};
+
 struct program_sandbox {
     struct log *log;
     enum err_level level; /* of text */
     char text[TEXT_SIZE];
-    const char *folders[FOLDERS_MAX]; /* that may be replaced; point into rules */
+    struct folder folders[FOLDERS_MAX]; /* that may be replaced */
     size_t folder_count;
     bool is_watching;
     pthread_t thread;
@@ -63,8 +67,15 @@ allow(struct program_sandbox *sandbox, unsigned rights, const char *format, ...)
 
 static void look_after(struct program_sandbox *sandbox, const struct sandbox_rule *rule)
 {
-    if (rule && sandbox->folder_count < FOLDERS_MAX)
-        sandbox->folders[sandbox->folder_count++] = rule->path;
+    struct stat stat_buf;
+    if (!rule || sandbox->folder_count == FOLDERS_MAX)
+        return;
+    struct folder *folder = &sandbox->folders[sandbox->folder_count++];
+    *folder = (struct folder){.path = rule->path};
+    if (stat(rule->path, &stat_buf) == 0) {
+        folder->device = stat_buf.st_dev;
+        folder->inode = stat_buf.st_ino;
+    }
 }
 
 /* Of a path that begins with '/'. */
@@ -394,20 +405,19 @@ enum err_code program_sandbox_enter(struct program_sandbox **ret_sandbox,
 
 /* ---- folders that are replaced ---- */
 
-/* Landlock does not hinder access(2), but open(2). */
-static bool is_shut_out(const char *folder)
+/* One that went is waited for: it may come back. */
+static bool is_replaced(const struct folder *folder)
 {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0)
-        close(fd);
-    return fd < 0 && errno == EACCES && faccessat(AT_FDCWD, folder, R_OK, AT_EACCESS) == 0;
+    struct stat stat_buf;
+    return stat(folder->path, &stat_buf) == 0 &&
+           (stat_buf.st_ino != folder->inode || stat_buf.st_dev != folder->device);
 }
 
 static const char *find_replaced(const struct program_sandbox *sandbox)
 {
     for (size_t i = 0; i < sandbox->folder_count; i++)
-        if (is_shut_out(sandbox->folders[i]))
-            return sandbox->folders[i];
+        if (is_replaced(&sandbox->folders[i]))
+            return sandbox->folders[i].path;
     return NULL;
 }
 
@@ -440,22 +450,11 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Leaves out what can't be used from the start, for another reason than the sandbox. */
-static void choose_folders(struct program_sandbox *sandbox)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < sandbox->folder_count; i++)
-        if (!is_shut_out(sandbox->folders[i]))
-            sandbox->folders[kept++] = sandbox->folders[i];
-    sandbox->folder_count = kept;
-}
-
 enum err_code program_sandbox_watch(struct program_sandbox *sandbox, struct log *log,
                                     struct err *err)
 {
     sandbox->log = log;
     log_write(log, sandbox->level, NULL, sandbox->text, LOG_NO_FIELDS);
-    choose_folders(sandbox);
     if (sandbox->folder_count == 0)
         return ERR_OK;
     sandbox->is_watching = thread_start(&sandbox->thread, 0, run, sandbox);

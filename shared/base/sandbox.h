@@ -44,6 +44,9 @@ enum sandbox_calls {
  * says why. */
 int sandbox_landlock_abi(int *ret_errno);
 
+/* Does the kernel take filters of system calls? Otherwise *ret_errno says why not. */
+bool sandbox_has_filters(int *ret_errno);
+
 /* From now on files can be opened and changed by these rules alone. A rule for a path that is not
  * there is left out. Without `connects` no TCP connection can be made either (ABI 4); a TCP port can't
  * be listened on in any case. */

@@ -1,5 +1,6 @@
 #include <asm/ioctls.h>
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/sandbox.h"
@@ -160,19 +162,32 @@ static void fill(struct filter *filter, unsigned calls)
     add_connections(filter, calls);
 }
 
+static enum err_code lacking(struct err *err, int os_errno)
+{
+    return err_set_internal(err, ERR_CONFIG, os_errno, "seccomp", "no seccomp filter (%s)",
+                            strerror(os_errno));
+}
+
+/* Asked here, for the library does not tell the kernel's reason. */
+bool sandbox_has_filters(int *ret_errno)
+{
+    const uint32_t action = SECCOMP_RET_KILL_PROCESS;
+    *ret_errno = syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0 ? 0 : errno;
+    return *ret_errno == 0;
+}
+
 enum err_code sandbox_restrict_calls(unsigned calls, struct err *err)
 {
+    int reason = 0;
+    if (!sandbox_has_filters(&reason))
+        return lacking(err, reason);
     /* ENOSYS, not EPERM: libraries have a way round calls that an older kernel lacks. */
     struct filter filter = {.context = seccomp_init(SCMP_ACT_ERRNO(ENOSYS))};
     if (!filter.context)
-        return err_set_internal(err, ERR_CONFIG, ENOMEM, "seccomp", "no seccomp filter (%s)",
-                                strerror(ENOMEM));
+        return lacking(err, ENOMEM);
     fill(&filter, calls);
     if (filter.failed == 0)
         note(&filter, seccomp_load(filter.context));
     seccomp_release(filter.context);
-    if (filter.failed == 0)
-        return ERR_OK;
-    return err_set_internal(err, ERR_CONFIG, -filter.failed, "seccomp", "no seccomp filter (%s)",
-                            strerror(-filter.failed));
+    return filter.failed == 0 ? ERR_OK : lacking(err, -filter.failed);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <seccomp.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -164,6 +165,31 @@ TEST(program_sandbox, off_leaves_everything)
     REQUIRE(prepare(&scene, "off"));
     scene.row = &row;
     CHECK_INT(in_child(act_in_sandbox, &scene), 0);
+}
+
+/* On a kernel without Landlock. */
+static int enter_lacking(struct scene *scene)
+{
+    struct err err = {0};
+    struct program_sandbox *sandbox = NULL;
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (!filter ||
+        seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(landlock_create_ruleset), 0) != 0)
+        return UNEXPECTED;
+    seccomp_load(filter); /* or it lacks it anyway */
+    seccomp_release(filter);
+    enum err_code code = program_sandbox_enter_always(&sandbox, &scene->config, READER, &err);
+    program_sandbox_close(sandbox);
+    return code == ERR_OK ? 0 : code == ERR_CONFIG && strstr(err.message, "no Landlock") ? 1 : 2;
+}
+
+TEST(program_sandbox, a_kernel_without_landlock_is_refused_only_where_it_is_required)
+{
+    struct scene scene;
+    REQUIRE(prepare(&scene, "require"));
+    CHECK_INT(in_child(enter_lacking, &scene), 1);
+    REQUIRE(prepare(&scene, "on"));
+    CHECK_INT(in_child(enter_lacking, &scene), 0);
 }
 
 static int enter_as_programs_do(struct scene *scene)
