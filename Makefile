@@ -51,7 +51,7 @@ CFLAGS_ALL := -std=c17 $(OPTIMIZE) -g $(if $(SANITIZER),-fPIC,-fPIE) -pthread \
 	-Ishared -Ifcgi-apps -Itests/support -include base/banned.h $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--build-id,--as-needed,--gc-sections \
 	$(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(if $(COVERAGE),--coverage) $(LDFLAGS)
-LIBS := -lsqlite3 -lcjson -lcrypto -lmagic -lcurl -lbacktrace
+LIBS := -lsqlite3 -lcjson -lcrypto -lmagic -lcurl -lbacktrace -lseccomp
 # libbacktrace comes with gcc; other compilers don't look for its header there.
 BACKTRACE_INCLUDE := -idirafter $(dir $(shell gcc -print-libgcc-file-name))include
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/sandbox.h"
 #include "base/service_user.h"
 #include "command.h"
 
@@ -82,6 +83,31 @@ static enum err_code check_log_file(const struct config *config, struct err *err
     return check_writable("LOG_FILE", parent, err);
 }
 
+static enum err_code lack(const struct config *config, const char *part, int os_errno,
+                          struct err *err)
+{
+    if (config->sandbox == SANDBOX_REQUIRE)
+        return err_set_internal(err, ERR_CONFIG, os_errno, OPERATION,
+                                "SANDBOX=require, and this kernel has no %s: %s", part,
+                                strerror(os_errno));
+    fprintf(stderr, "coffer: warning: this kernel has no %s for the sandbox of programs: %s\n",
+            part, strerror(os_errno));
+    return ERR_OK;
+}
+
+static enum err_code check_sandbox(const struct config *config, struct err *err)
+{
+    int reason = 0;
+    enum err_code code = ERR_OK;
+    if (config->sandbox == SANDBOX_OFF)
+        return ERR_OK;
+    if (sandbox_landlock_abi(&reason) == 0)
+        code = lack(config, "Landlock", reason, err);
+    if (code == ERR_OK && !sandbox_has_filters(&reason))
+        code = lack(config, "seccomp filter", reason, err);
+    return code;
+}
+
 static enum err_code try_listening(const struct addrinfo *at)
 {
     const int one = 1;
@@ -135,6 +161,8 @@ static int run(const struct command *command, int argc, char **argv)
         code = check_data_dir(&config, &err);
     if (code == ERR_OK)
         code = check_log_file(&config, &err);
+    if (code == ERR_OK)
+        code = check_sandbox(&config, &err);
     if (code == ERR_OK && line.word_count == 2)
         code = check_address(line.words[0], line.words[1], &err);
     return code == ERR_OK ? EXIT_DONE : command_fail(command, &err);

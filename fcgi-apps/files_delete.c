@@ -49,6 +49,7 @@ static const struct app files_delete_app = {
     .workers = APP_WORKERS_OTHER,
     .uses_stores = true,
     .sweeps = true,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ | NEEDS_OBJECTS_REMOVE,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

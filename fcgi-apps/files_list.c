@@ -20,6 +20,7 @@ static const struct app files_list_app = {
     .workers = APP_WORKERS_OTHER,
     .uses_stores = true,
     .short_requests = true,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

@@ -37,6 +37,7 @@ static const struct app files_update_app = {
     .name = "files_update",
     .workers = APP_WORKERS_OTHER,
     .uses_stores = true,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

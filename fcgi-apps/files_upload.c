@@ -140,6 +140,7 @@ static const struct app files_upload_app = {
     .workers = APP_WORKERS_UPLOAD,
     .uses_stores = true,
     .takes_uploads = true,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ | NEEDS_OBJECTS_ADD,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

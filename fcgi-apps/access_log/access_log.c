@@ -21,6 +21,7 @@
 
 struct process {
     struct config config;
+    struct program_sandbox *sandbox;
     struct sender *sender;
     struct report *report;
     struct access_counter counter;
@@ -54,10 +55,30 @@ static enum err_code open_counting(struct process *process, struct err *err)
                                                  METRICS_OF_GATEWAY, PROGRAM, err);
     if (code != ERR_OK || !counter->metrics)
         return code;
-    log_count_drops(counter->log, counter->metrics);
     snprintf(path, sizeof path, "%s/gateway-runs", process->config.runtime_dir);
-    code = gateway_runs_open(&counter->runs, path, counter->metrics, err);
-    return code == ERR_OK ? gateway_runs_join(counter->runs, PIPE_FD, &stopped, err) : code;
+    return gateway_runs_open(&counter->runs, path, counter->metrics, err);
+}
+
+/* In this order for the sandbox's sake: after what it leaves nothing of, before the first thread. The
+ * log is opened in any case, for what it is to be told. */
+static enum err_code open_log(struct process *process, struct err *err)
+{
+    struct access_counter *counter = &process->counter;
+    struct err log_err = {0};
+    enum err_code code = open_counting(process, err);
+    if (code == ERR_OK)
+        code = program_sandbox_enter(&process->sandbox, &process->config, 0, err);
+    enum err_code log_code =
+        log_open(&counter->log, &process->config, "gateway", &clock_system, &log_err);
+    if (log_code != ERR_OK) {
+        *err = log_err;
+        return log_code;
+    }
+    if (code == ERR_OK)
+        code = program_sandbox_watch(process->sandbox, counter->log, err);
+    if (code == ERR_OK)
+        log_count_drops(counter->log, counter->metrics);
+    return code;
 }
 
 static struct report_options report_options(const struct process *process)
@@ -98,9 +119,9 @@ static enum err_code open_process(struct process *process, struct err *err)
     if (code == ERR_OK)
         code = config_load(&process->config, err);
     if (code == ERR_OK)
-        code = log_open(&process->counter.log, &process->config, "gateway", &clock_system, err);
+        code = open_log(process, err);
     if (code == ERR_OK)
-        code = open_counting(process, err);
+        code = gateway_runs_join(process->counter.runs, PIPE_FD, &stopped, err);
     if (code == ERR_OK)
         code = sender_open(&process->sender, &clock_system, err);
     if (code == ERR_OK)
@@ -115,6 +136,7 @@ static void close_process(struct process *process)
     sender_close(process->sender);
     spans_close(process->counter.spans);
     report_close(process->report);
+    program_sandbox_close(process->sandbox);
     log_close(process->counter.log);
     metrics_close(process->counter.metrics);
 }

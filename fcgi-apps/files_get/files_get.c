@@ -101,6 +101,7 @@ static const struct app files_get_app = {
     .workers = APP_WORKERS_DOWNLOAD,
     .uses_stores = true,
     .short_requests = true,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

@@ -181,6 +181,7 @@ static void close_checks(void *own)
 static const struct app health_app = {
     .name = "health",
     .workers = APP_WORKERS_OTHER,
+    .needs = NEEDS_DATABASE | NEEDS_OBJECTS_READ | NEEDS_OBJECTS_PROBE,
     .open = open_checks,
     .close = close_checks,
     .endpoints = endpoints,

@@ -98,6 +98,7 @@ static const struct endpoint endpoints[] = {
 static const struct app metrics_app = {
     .name = "metrics",
     .workers = APP_WORKERS_OTHER,
+    .needs = NEEDS_DATABASE | NEEDS_GATEWAY,
     .endpoints = endpoints,
     .endpoint_count = sizeof endpoints / sizeof *endpoints,
 };

@@ -5,7 +5,7 @@
 set -eu
 
 run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-dev libssl-dev
-    libmagic-dev libcurl4-openssl-dev libmongoc-dev libs3-dev util-linux'
+    libmagic-dev libcurl4-openssl-dev libmongoc-dev libs3-dev libseccomp-dev util-linux'
 server_packages='python3-venv util-linux ca-certificates'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
     curl git openssl prometheus chromium chromium-driver

@@ -229,6 +229,7 @@ static void installation_watch_close(struct installation_watch *watch)
 struct process {
     const struct app *app;
     struct config config;
+    struct program_sandbox *sandbox;
     struct log *log;
     struct metrics *metrics;
     struct sender *sender;
@@ -354,15 +355,33 @@ static enum err_code open_spans(struct process *process, struct err *err)
     return spans_open(&process->spans, &options, err);
 }
 
+/* The sandbox before the first thread, which is the log's; the metrics before the sandbox, which
+ * leaves nothing of RUNTIME_DIR. */
+static enum err_code enter_sandbox(struct process *process, struct err *err)
+{
+    enum err_code code = metrics_open_configured(&process->metrics, &process->config,
+                                                 METRICS_OF_PROGRAMS, process->app->name, err);
+    if (code == ERR_OK)
+        code = program_sandbox_enter(&process->sandbox, &process->config, process->app->needs, err);
+    return code;
+}
+
 static enum err_code open_observers(struct process *process, struct err *err)
 {
+    struct err log_err = {0};
     enum err_code code = config_load(&process->config, err);
-    if (code == ERR_OK)
-        code = log_open(&process->log, &process->config, process->app->name, &clock_system, err);
     if (code != ERR_OK)
         return code;
-    code = metrics_open_configured(&process->metrics, &process->config, METRICS_OF_PROGRAMS,
-                                   process->app->name, err);
+    code = enter_sandbox(process, err);
+    /* Also when that failed, which is logged. */
+    enum err_code log_code =
+        log_open(&process->log, &process->config, process->app->name, &clock_system, &log_err);
+    if (log_code != ERR_OK) {
+        *err = log_err;
+        return log_code;
+    }
+    if (code == ERR_OK)
+        code = program_sandbox_watch(process->sandbox, process->log, err);
     if (code == ERR_OK)
         log_count_drops(process->log, process->metrics);
     if (code == ERR_OK)
@@ -493,6 +512,7 @@ static void close_process(struct process *process)
     sender_close(process->sender);
     spans_close(process->spans);
     report_close(process->report);
+    program_sandbox_close(process->sandbox);
     log_close(process->log);
     metrics_close(process->metrics);
 }

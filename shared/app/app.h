@@ -11,6 +11,7 @@
 
 #include "access/idempotency.h"
 #include "access/principal.h"
+#include "app/program_sandbox.h"
 #include "app/slots.h"
 #include "base/source.h"
 #include "files/files.h"
@@ -70,6 +71,7 @@ struct app {
     bool takes_uploads;  /* has a step pool, reads bodies in large steps */
     bool uses_stores;    /* of files: starts only where both belong together */
     bool sweeps;         /* runs the periodic sweep */
+    unsigned needs;      /* enum program_needs: what its sandbox leaves it */
     /* Opens what this program alone holds, after its stores; closed before them. Both or neither. */
     enum err_code (*open)(const struct files *files, void **ret_own, struct err *err);
     void (*close)(void *own); /* NULL is allowed */

@@ -18,6 +18,7 @@ enum durability { DURABILITY_FULL, DURABILITY_RELAXED };
 enum node_mode { NODE_MODE_SINGLE, NODE_MODE_CLUSTER };
 enum s3_addressing { S3_ADDRESSING_PATH, S3_ADDRESSING_VIRTUAL };
 enum download_mode { DOWNLOAD_MODE_STREAM, DOWNLOAD_MODE_REDIRECT };
+enum sandbox_mode { SANDBOX_ON, SANDBOX_REQUIRE, SANDBOX_OFF };
 
 #define CONFIG_TEXT_SIZE 1024
 
@@ -31,6 +32,7 @@ struct config {
     char trusted_proxies[CONFIG_TEXT_SIZE]; /* TRUSTED_PROXIES, addresses and CIDR blocks */
     char data_dir[CONFIG_TEXT_SIZE];        /* DATA_DIR, ./data; absolute after loading */
     char coffer_user[CONFIG_TEXT_SIZE];     /* COFFER_USER: whom a start as root gives way to */
+    enum sandbox_mode sandbox;              /* SANDBOX, on: what the kernel keeps programs to */
     char runtime_dir[CONFIG_TEXT_SIZE];     /* RUNTIME_DIR: sockets, metrics; default derived */
     int64_t spool_max_bytes;                /* SPOOL_MAX_BYTES: 512M on fs, else 1G: upload spool */
     char log_file[CONFIG_TEXT_SIZE];        /* LOG_FILE: path, or unix:/path of a datagram socket */

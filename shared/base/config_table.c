@@ -173,6 +173,8 @@ static const char *const s3_addressings[] = {
     [S3_ADDRESSING_PATH] = "path", [S3_ADDRESSING_VIRTUAL] = "virtual", NULL};
 static const char *const download_modes[] = {
     [DOWNLOAD_MODE_STREAM] = "stream", [DOWNLOAD_MODE_REDIRECT] = "redirect", NULL};
+static const char *const sandbox_modes[] = {
+    [SANDBOX_ON] = "on", [SANDBOX_REQUIRE] = "require", [SANDBOX_OFF] = "off", NULL};
 
 #define AT(member) .offset = offsetof(struct config, member)
 #define INT(low, high) .type = SETTING_INT, .min = (low), .max = (high)
@@ -231,6 +233,13 @@ const struct setting config_settings[] = {
      .is_valid = is_word,
      .shape = "up to 64 letters, digits, \".\", \"_\" or \"-\"",
      .meaning = "User that a start as root runs the service as; root: stays root"},
+    {.name = "SANDBOX",
+     .type = SETTING_CHOICE,
+     AT(sandbox),
+     .default_text = "on",
+     .choices = sandbox_modes,
+     .meaning = "on: programs are kept to the files and system calls they need, as far as the "
+                "kernel can; require: they don't start where it can't; off: not kept"},
     {.name = "RUNTIME_DIR",
      .type = SETTING_PATH,
      AT(runtime_dir),

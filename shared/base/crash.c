@@ -20,26 +20,42 @@ static bool is_removed(const char *path)
     return unlink(path) == 0;
 }
 
+static const char *given(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+const char *crash_folder(void)
+{
+    return given("CRASH_FOLDER");
+}
+
+const char *crash_once(void)
+{
+    return given("CRASH_ONCE");
+}
+
 /* What CRASH_AT says of this point: how it ends, or false. */
 static bool read_environment(const char *name, const char *kind, char how[16])
 {
     const char *at = getenv("CRASH_AT");
     const char *asked = getenv("CRASH_HOW");
-    const char *once = getenv("CRASH_ONCE");
+    const char *once = crash_once();
     if (!at || strcmp(at, name) != 0)
         return false;
     snprintf(how, 16, "%s", asked ? asked : "");
     if (is_how(how, "error") != is_how(kind, "error"))
         return false;
-    return !once || !*once || is_removed(once);
+    return !once || is_removed(once);
 }
 
 /* The same of the point's file in CRASH_FOLDER. */
 static bool read_folder(const char *name, const char *kind, char how[16])
 {
     char path[PATH_MAX];
-    const char *folder = getenv("CRASH_FOLDER");
-    if (!folder || !*folder)
+    const char *folder = crash_folder();
+    if (!folder)
         return false;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);

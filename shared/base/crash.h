@@ -22,6 +22,9 @@
 /* Where the caller is to write to: NULL when it is to fault. May end the process itself. */
 char *crash_target(const char *name);
 bool crash_wants_error(const char *name);
+/* CRASH_FOLDER and CRASH_ONCE, or NULL. */
+const char *crash_folder(void);
+const char *crash_once(void);
 /* Macros, so that the code that faults is the function that has the point. */
 #define crash_point(name) ((void)(*(volatile char *)crash_target(name) = '\0'))
 /* True when the step is to fail here with ERR_INTERNAL; else as crash_point. */
@@ -35,6 +38,14 @@ static inline bool crash_or_fail(const char *name)
 {
     (void)name;
     return false;
+}
+static inline const char *crash_folder(void)
+{
+    return 0;
+}
+static inline const char *crash_once(void)
+{
+    return 0;
 }
 #endif
 

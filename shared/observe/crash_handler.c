@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/sanitizer.h"
 #include "base/text.h"
 #include "base/thread.h"
 
@@ -418,17 +419,6 @@ unsigned long long images_loaded(void)
     dl_iterate_phdr(read_count, &count);
     return count;
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_SANITIZER 1
-#endif
-#endif
-#ifndef HAS_SANITIZER
-#define HAS_SANITIZER 0
-#endif
 
 #define HANDLER_SECONDS 30
 #define PATH_SIZE 512

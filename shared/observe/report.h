@@ -60,6 +60,10 @@ enum err_code report_open(struct report **ret_report, const struct report_option
 /* After sender_close, which sends or keeps what is left. */
 void report_close(struct report *report);
 
+/* Makes the folder where reports wait, for a process that can make none later. False when SENTRY_DSN is
+ * empty, or none can be kept. */
+bool report_folder_make(const struct config *config, char *ret_path, size_t size);
+
 /* From now on errors have stacks and crashes are recorded. Before other threads start; report_close
  * ends it. */
 void report_watch(struct report *report);

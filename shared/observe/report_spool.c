@@ -44,6 +44,19 @@ static int make_folder(const struct report_spool *spool)
     return open_folder(spool);
 }
 
+bool report_folder_make(const struct config *config, char *ret_path, size_t size)
+{
+    struct report_spool spool;
+    if (!*config->sentry_dsn)
+        return false;
+    report_spool_init(&spool, config);
+    int fd = spool.max_bytes > 0 ? make_folder(&spool) : -1;
+    if (fd < 0)
+        return false;
+    close(fd);
+    return str_copy(ret_path, size, str_of(spool.folder));
+}
+
 static DIR *list_folder(int folder_fd)
 {
     int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

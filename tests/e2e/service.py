@@ -95,7 +95,9 @@ class Service:
         self.port = int(env.pop("GATEWAY_PORT", 0) or free_port())
         self.data_dir = Path(env.pop("DATA_DIR", self.folder / "data"))
         self.runtime_dir = Path(env.pop("RUNTIME_DIR", self.folder / "run"))
-        self.log_file = Path(env.pop("LOG_FILE", self.folder / "log"))
+        # A folder of its own, for programs can write in that of their log.
+        (self.folder / "logs").mkdir()
+        self.log_file = Path(env.pop("LOG_FILE", self.folder / "logs/log"))
         self.output_file = self.folder / "output"
         if binaries is None:
             default = REPOSITORY / "build" / ("crash" if crash else "release") / "bin"

@@ -70,7 +70,7 @@ def all_arrive(store, environment, wanted, seconds=60):
 
 def every_line(service):
     """Of all files that the log was written to."""
-    files = [service.log_file, *service.folder.glob(service.log_file.name + ".*")]
+    files = [service.log_file, *service.log_file.parent.glob(service.log_file.name + ".*")]
     return [json.loads(text) for path in files for text in path.read_text().splitlines()]
 
 

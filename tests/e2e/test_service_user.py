@@ -44,7 +44,8 @@ def open_service(installed, monkeypatch):
     def make(uid=UID, **env):
         made.append(Service(binaries=installed / "libexec/coffer", **env))
         made[-1].folder.chmod(0o755)
-        os.chown(made[-1].folder, uid, uid)
+        for folder in (made[-1].folder, made[-1].log_file.parent):
+            os.chown(folder, uid, uid)
         return made[-1]
 
     yield make

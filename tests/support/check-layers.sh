@@ -62,6 +62,8 @@ confine '<libs3\.h>' '^shared/storage/libs3/'
 confine '\bdlopen\(' '^shared/(storage/libs3/storage_libs3_request|metadata/metadata)\.c$'
 confine '<backtrace\.h>' '^shared/observe/stack\.c$'
 confine '<unwind\.h>' '^shared/observe/stack\.c$'
+confine '<seccomp\.h>' '^shared/base/sandbox_calls\.c$'
+confine '<linux/landlock\.h>' '^shared/base/sandbox_files\.c$'
 confine '<magic\.h>' '^shared/files/sniff\.c$'
 confine '\b(secure_)?getenv\(' '^shared/base/(config|config_env|crash)\.c$'
 exit "$failed"
