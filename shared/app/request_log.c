@@ -19,7 +19,7 @@ static int64_t response_bytes(const struct app_ctx *ctx)
 void request_log_measure(const struct app_ctx *ctx)
 {
     struct metrics *metrics = ctx->files->metrics;
-    const unsigned labels[] = {(unsigned)ctx->request.method, (unsigned)ctx->request.route,
+    const unsigned labels[] = {(unsigned)ctx->request.client_method, (unsigned)ctx->request.route,
                                (unsigned)ctx->response.status};
     int64_t duration_ns = clock_steady_ns(ctx->files->clock) - ctx->started_ns;
     metrics_add(metrics, METRIC_HTTP_REQUESTS, labels, 1);
@@ -57,7 +57,7 @@ void request_log_report(const struct app_ctx *ctx)
         return;
     struct report_event event = {
         .trace = &ctx->trace,
-        .method = request->method_text,
+        .method = request->client_method_text,
         .route = route_info(reported_route(request))->template,
         .path = request->path,
         .user_agent = request_header_or_empty(request, "USER_AGENT"),
@@ -72,7 +72,7 @@ void request_log_span(const struct app_ctx *ctx, struct span_request *span)
 {
     const struct request *request = &ctx->request;
     const struct span_answer answer = {
-        .method = request->method_text,
+        .method = request->client_method_text,
         .route = route_info(request->route)->template,
         .path = request->path,
         .client = request->remote_addr,
@@ -105,7 +105,7 @@ void request_log_write(const struct app_ctx *ctx)
         return;
     log_list_text(&list, "span.id", str_of(ctx->trace.span_id));
     log_list_required(&list, "http.request.id", str_of(ctx->trace.request_id));
-    log_list_required(&list, "http.request.method", request->method_text);
+    log_list_required(&list, "http.request.method", request->client_method_text);
     log_list_number(&list, "http.response.status_code", ctx->response.status);
     log_list_required(&list, "http.route", str_of(route_info(request->route)->template));
     log_list_required(&list, "url.path", request->path);
