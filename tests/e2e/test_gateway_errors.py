@@ -11,13 +11,15 @@ from samples import MIB, UNKNOWN_ID
 from service import running, wait_for
 
 SPOOL_BYTES = 8 * MIB
+ORIGIN = "https://app.example"
 LARGE = [("Content-Length", 1 << 20)]
 PATH = f"/api/files/{UNKNOWN_ID}"
 
 
 @pytest.fixture(scope="module")
 def service():
-    for each in running(AUTH_MODE="none", SPOOL_MAX_BYTES=SPOOL_BYTES):
+    for each in running(AUTH_MODE="none", SPOOL_MAX_BYTES=SPOOL_BYTES,
+                        ALLOWED_ORIGINS=f"https://first.example, {ORIGIN}"):
         each.expect_5xx = True
         yield each
 
@@ -99,6 +101,36 @@ def test_the_log_has_the_method_while_a_program_is_away(service):
         assert methods_logged(service, answer)["coffer-health"] == method
         wait_for(lambda: send(service, raw_request("OPTIONS", path), "OPTIONS").status == 204,
                  "it is back", 20)
+
+
+@pytest.fixture
+def no_health(service):
+    """The program that writes the gateway's errors can't be reached: files in lighttpd/errors do."""
+    socket = service.runtime_dir / "sockets" / "health-0"
+    os.rename(socket, socket.with_name("away"))
+    yield
+    os.rename(socket.with_name("away"), socket)
+    service.wait_ready()
+
+
+def test_pages_of_allowed_origins_may_read_static_answers(service, no_health):
+    exposed = service.get("/api/files", headers={"Origin": ORIGIN}).headers[
+        "Access-Control-Expose-Headers"]
+    requests = {name: request for name, (request, _) in UNREAD.items()}
+    requests |= {name: request for name, (request, _, _) in REFUSED.items()}
+    requests["503"] = raw_request("GET", "/live")
+    for name, request in requests.items():
+        for origin in (ORIGIN, "https://evil.example", None):
+            line = f"Origin: {origin}\r\n".encode() if origin else b""
+            answer = send(service, request.replace(b"\r\n", b"\r\n" + line, 1), "GET")
+            assert answer.header("content-type") == "application/problem+json", name
+            assert "traceId" not in answer.body.decode(), name  # static, and so the same for all
+            assert answer.header("vary") == "Origin", name
+            told = origin if name not in ("431", "501", "505") else None
+            refused_unread = name in UNREAD or name == "411 POST"
+            wanted = told if told == ORIGIN else "*" if refused_unread and not told else None
+            assert answer.header("access-control-allow-origin") == wanted, (name, origin)
+            assert answer.header("access-control-expose-headers") == (exposed if wanted else None)
 
 
 @pytest.fixture

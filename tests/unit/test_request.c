@@ -193,7 +193,6 @@ TEST(request, a_gateway_error_tells_the_clients_method)
         enum http_method method;
     } rows[] = {
         {"put", "413", "PUT", "PUT", METHOD_PUT},
-        {"head", "404", "HEAD", "HEAD", METHOD_HEAD},
         {"other", "501", "OTHER", "OTHER", METHOD_OTHER},
         {"unread", "431", "", "", METHOD_OTHER},
         {"a POST without a length", "411", "", "POST", METHOD_POST},
@@ -206,7 +205,6 @@ TEST(request, a_gateway_error_tells_the_clients_method)
         env_set(&env, "REDIRECT_STATUS", rows[i].status);
         env_set(&env, "QUERY_STRING", rows[i].query);
         CHECK_INT_ROW(rows[i].name, read_env(&request, &env), ERR_OK);
-        CHECK_INT_ROW(rows[i].name, request.method, METHOD_GET);
         CHECK_INT_ROW(rows[i].name, request.client_method, rows[i].method);
         CHECK_STR_ROW(rows[i].name, request.client_method_text, rows[i].want);
         CHECK_STR_ROW(rows[i].name, request.query, "x=1");
