@@ -87,8 +87,8 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
-/* lighttpd refuses some names before a program sees them: control characters, and bytes that are in no
- * UTF-8. */
+/* lighttpd refuses some names and ids before a program sees them: control characters, and bytes that are
+ * in no UTF-8. */
 static enum err_code judge_name(const struct route_found *asked, struct err *err)
 {
     bool is_upload = asked->route == ROUTE_UPLOAD_NAME || asked->route == ROUTE_PIPE_NAME;
@@ -98,6 +98,8 @@ static enum err_code judge_name(const struct route_found *asked, struct err *err
 static enum err_code judge_malformed(const struct route_found *asked, struct err *err)
 {
     enum err_code code = judge_name(asked, err);
+    if (code == ERR_OK && asked->id.len > 0)
+        code = files_check_id(asked->id, err);
     return code == ERR_OK ? problem_of_status(400, err) : code;
 }
 
