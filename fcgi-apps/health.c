@@ -144,11 +144,12 @@ static bool spool_is_full(const struct config *config)
     char path[CONFIG_TEXT_SIZE + sizeof "/spool"];
     struct statvfs stat;
     snprintf(path, sizeof path, "%s/spool", config->runtime_dir);
-    return statvfs(path, &stat) == 0 && free_space_is_short(&stat, LIMIT_SPOOL_FULL_BYTES, 0);
+    return statvfs(path, &stat) == 0 && (stat.f_bavail < stat.f_blocks / 2 ||
+                                         free_space_is_short(&stat, LIMIT_SPOOL_FULL_BYTES, 0));
 }
 
 /* lighttpd says 500 where it can't write a body to its spool. What this request had there is gone by
- * now, so less than that may be free. */
+ * now, and what others had that met the same. */
 static enum err_code judge_broken(const struct app_ctx *ctx, struct err *err)
 {
     if (spool_is_full(ctx->files->config))

@@ -92,6 +92,7 @@ static const struct {
     unsigned way;
 } cors_headers[] = {
     {"Accept", FROM_CLIENT},
+    {"Accept-Encoding", TO_CLIENT},
     {"Accept-Ranges", TO_CLIENT},
     {"Allow", TO_CLIENT},
     {"Authorization", FROM_CLIENT},

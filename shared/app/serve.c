@@ -6,6 +6,7 @@
 #include "access/origin.h"
 #include "app/request_log.h"
 #include "base/address.h"
+#include "base/text.h"
 #include "http/disposition.h"
 #include "http/problem.h"
 #include "observe/metrics.h"
@@ -34,11 +35,22 @@ static void write_allow(struct app_ctx *ctx)
     buf_release(&allow);
 }
 
+/* ABUSE row 51: bytes that are no UTF-8 are in no path. */
+static enum err_code refuse_path(struct str path, struct err *err)
+{
+    struct buf plain;
+    buf_init(&plain, path.len + 1);
+    bool is_text = !text_percent_decode(path, false, &plain) || text_is_utf8(buf_str(&plain));
+    buf_release(&plain);
+    return is_text ? err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.")
+                   : err_set(err, ERR_BAD_REQUEST, "route", "The path is not valid UTF-8.");
+}
+
 static enum err_code check_method(const struct app_ctx *ctx, struct err *err)
 {
     const struct request *request = &ctx->request;
     if (request->route == ROUTE_UNKNOWN)
-        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+        return refuse_path(request->path, err);
     if (!(route_info(request->route)->methods & METHOD_BIT(request->method)))
         return err_set(err, ERR_METHOD_NOT_ALLOWED, "route", "%s is not allowed here.",
                        request->method == METHOD_OTHER ? "This method"
