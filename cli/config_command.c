@@ -1,13 +1,16 @@
+#include "access/origin.h"
 #include "base/config_table.h"
 #include "base/service_user.h"
 #include "command.h"
 
 #define PRINT_MAX (256 * 1024)
 
-/* For the launcher: the settings, and whom it should become (UID:GID:NAME, or nothing and why). */
+/* For the launcher: the settings, whom it should become (UID:GID:NAME, or nothing and why), and rules for
+ * lighttpd. */
 static enum err_code print_shell(const struct config *config, struct buf *out, struct err *err)
 {
     struct service_user user;
+    struct buf rules;
     char text[SERVICE_USER_SIZE + 32] = "";
     enum err_code code = service_user_find(config, &user, err);
     if (code != ERR_OK)
@@ -17,6 +20,11 @@ static enum err_code print_shell(const struct config *config, struct buf *out, s
         snprintf(text, sizeof text, "%u:%u:%s", (unsigned)user.uid, (unsigned)user.gid, user.name);
     setting_print_export("COFFER_RUN_AS", str_of(text), out);
     setting_print_export("COFFER_RUN_AS_WHY", str_of(user.why), out);
+    buf_init(&rules, PRINT_MAX);
+    origin_print_rules(config, &rules);
+    setting_print_export("COFFER_CORS_RULES", buf_str(&rules), out);
+    out->failed = out->failed || rules.failed;
+    buf_release(&rules);
     return ERR_OK;
 }
 

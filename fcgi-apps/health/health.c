@@ -2,6 +2,7 @@
  * "Operations" and "Every answer"). */
 #include "app/app.h"
 #include "base/crash.h"
+#include "base/free_space.h"
 #include "files/files_open.h"
 #include "files/upload_sink.h"
 #include "health/health_checks.h"
@@ -86,8 +87,8 @@ static enum err_code get_health(struct app_ctx *ctx, struct err *err)
     return ERR_OK;
 }
 
-/* lighttpd refuses some names before a program sees them: control characters, and bytes that are in no
- * UTF-8. */
+/* lighttpd refuses some names and ids before a program sees them: control characters, and bytes that are
+ * in no UTF-8. */
 static enum err_code judge_name(const struct route_found *asked, struct err *err)
 {
     bool is_upload = asked->route == ROUTE_UPLOAD_NAME || asked->route == ROUTE_PIPE_NAME;
@@ -97,6 +98,8 @@ static enum err_code judge_name(const struct route_found *asked, struct err *err
 static enum err_code judge_malformed(const struct route_found *asked, struct err *err)
 {
     enum err_code code = judge_name(asked, err);
+    if (code == ERR_OK && asked->id.len > 0)
+        code = files_check_id(asked->id, err);
     return code == ERR_OK ? problem_of_status(400, err) : code;
 }
 
@@ -114,13 +117,11 @@ static enum err_code judge_too_large(struct app_ctx *ctx, const struct route_fou
 {
     enum route route = asked->route;
     enum err_code code = judge_name(asked, err);
-    const unsigned with_body =
-        METHOD_BIT(METHOD_POST) | METHOD_BIT(METHOD_PUT) | METHOD_BIT(METHOD_PATCH);
     if (code != ERR_OK)
         return code;
     if (route == ROUTE_UNKNOWN)
         return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
-    if (!(route_info(route)->methods & with_body)) {
+    if (!(route_info(route)->methods & METHOD_BIT(ctx->request.client_method))) {
         ctx->request.route = route; /* whose methods Allow names */
         return err_set(err, ERR_METHOD_NOT_ALLOWED, "route", "This method is not allowed here.");
     }
@@ -138,6 +139,25 @@ static enum err_code judge_unsent(const struct app_ctx *ctx, const struct route_
     return problem_of_status(ctx->request.redirect_status, err);
 }
 
+static bool spool_is_full(const struct config *config)
+{
+    char path[CONFIG_TEXT_SIZE + sizeof "/spool"];
+    struct statvfs stat;
+    snprintf(path, sizeof path, "%s/spool", config->runtime_dir);
+    return statvfs(path, &stat) == 0 && (stat.f_bavail < stat.f_blocks / 2 ||
+                                         free_space_is_short(&stat, LIMIT_SPOOL_FULL_BYTES, 0));
+}
+
+/* lighttpd says 500 where it can't write a body to its spool. What this request had there is gone by
+ * now, and what others had that met the same. */
+static enum err_code judge_broken(const struct app_ctx *ctx, struct err *err)
+{
+    if (spool_is_full(ctx->files->config))
+        return err_set(err, ERR_DISK_FULL, "gateway",
+                       "There is no space for request bodies at the moment; try again later.");
+    return problem_of_status(ctx->request.redirect_status, err);
+}
+
 /* What the gateway could not do is logged and reported as this program's own errors are. */
 static enum err_code get_error(struct app_ctx *ctx, struct err *err)
 {
@@ -151,6 +171,8 @@ static enum err_code get_error(struct app_ctx *ctx, struct err *err)
         return judge_unsent(ctx, &asked, err);
     case 413:
         return judge_too_large(ctx, &asked, err);
+    case 500:
+        return judge_broken(ctx, err);
     default:
         return problem_of_status(ctx->request.redirect_status, err);
     }

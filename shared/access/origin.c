@@ -165,6 +165,7 @@ static const struct {
     unsigned way;
 } cors_headers[] = {
     {"Accept", FROM_CLIENT},
+    {"Accept-Encoding", TO_CLIENT},
     {"Accept-Ranges", TO_CLIENT},
     {"Allow", TO_CLIENT},
     {"Authorization", FROM_CLIENT},
@@ -215,13 +216,18 @@ static const struct {
 
 #define CORS_LIST_MAX 2048
 
+static void fill_list(struct buf *list, unsigned way)
+{
+    buf_init(list, CORS_LIST_MAX);
+    for (size_t i = 0; i < sizeof cors_headers / sizeof *cors_headers; i++)
+        if (cors_headers[i].way & way)
+            buf_printf(list, "%s%s", list->len ? ", " : "", cors_headers[i].name);
+}
+
 static void write_list(struct response *response, const char *name, unsigned way)
 {
     struct buf list;
-    buf_init(&list, CORS_LIST_MAX);
-    for (size_t i = 0; i < sizeof cors_headers / sizeof *cors_headers; i++)
-        if (cors_headers[i].way & way)
-            buf_printf(&list, "%s%s", list.len ? ", " : "", cors_headers[i].name);
+    fill_list(&list, way);
     response->failed = response->failed || list.failed;
     response_header(response, name, buf_str(&list));
     buf_release(&list);
@@ -241,6 +247,11 @@ static bool origin_is_unread(const struct request *request)
     }
 }
 
+static struct str origin_of_the_unread(struct str listed)
+{
+    return str_find(listed, ',') < listed.len ? STR("*") : str_trim(listed);
+}
+
 /* "*" where nobody knows who asked: the answer says nothing about anybody, and a page can't send
  * credentials along without one that names it. With one listed origin it is named. */
 static struct str allowed_origin(const struct config *config, const struct request *request)
@@ -251,7 +262,7 @@ static struct str allowed_origin(const struct config *config, const struct reque
         return list_has(config->allowed_origins, origin) ? origin : (struct str){0};
     if (!origin_is_unread(request))
         return (struct str){0};
-    return str_find(listed, ',') < listed.len ? STR("*") : str_trim(listed);
+    return origin_of_the_unread(listed);
 }
 
 void origin_write_cors(const struct config *config, const struct request *request,
@@ -271,4 +282,38 @@ void origin_write_cors(const struct config *config, const struct request *reques
                          "GET, HEAD, POST, PUT, PATCH, DELETE");
     write_list(response, "Access-Control-Allow-Headers", FROM_CLIENT);
     response_header_text(response, "Access-Control-Max-Age", "600");
+}
+
+static void print_rule(struct str asked, struct str allowed, struct str exposed, struct buf *out)
+{
+    buf_append_text(out, "$REQUEST_HEADER[\"Origin\"] == \"");
+    buf_append_str(out, asked);
+    buf_append_text(out, "\" { setenv.set-response-header += ("
+                         "\"Access-Control-Allow-Origin\" => \"");
+    buf_append_str(out, allowed);
+    buf_append_text(out, "\", \"Access-Control-Expose-Headers\" => \"");
+    buf_append_str(out, exposed);
+    buf_append_text(out, "\") }\n");
+}
+
+void origin_print_rules(const struct config *config, struct buf *out)
+{
+    struct buf exposed;
+    struct str rest = str_of(config->allowed_origins);
+    if (rest.len == 0)
+        return;
+    fill_list(&exposed, TO_CLIENT);
+    out->failed = out->failed || exposed.failed;
+    buf_append_text(out, "setenv.set-response-header += (\"Vary\" => \"Origin\")\n");
+    while (rest.len > 0) {
+        const struct str origin = str_trim(str_cut(&rest, ','));
+        if (origin.len > 0)
+            print_rule(origin, origin, buf_str(&exposed), out);
+    }
+    /* limits.conf: the error handler of a request that was not read has no query. */
+    buf_append_text(out, "$HTTP[\"url\"] == \"/-/error\" { $HTTP[\"query-string\"] == \"\" {\n");
+    print_rule((struct str){0}, origin_of_the_unread(str_of(config->allowed_origins)),
+               buf_str(&exposed), out);
+    buf_append_text(out, "} }\n");
+    buf_release(&exposed);
 }

@@ -19,6 +19,10 @@ enum err_code origin_check(const struct config *config, const struct request *re
 void origin_write_cors(const struct config *config, const struct request *request,
                        struct response *response);
 
+/* Appends the same as rules for lighttpd, for the answers that it gives without a program: browsers send
+ * origins in lower case, as these are to be listed for it. */
+void origin_print_rules(const struct config *config, struct buf *out);
+
 /*
  * Which proxies a request came through (API.md, "Identity" and "Operations"). mod_extforward replaces
  * REMOTE_ADDR by an address of X-Forwarded-For when the peer is in TRUSTED_PROXIES; only what is judged

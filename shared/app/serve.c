@@ -4,6 +4,7 @@
 
 #include "access/origin.h"
 #include "base/address.h"
+#include "base/text.h"
 #include "http/disposition.h"
 #include "http/response.h"
 #include "http/route_match.h"
@@ -26,7 +27,7 @@ static int64_t response_bytes(const struct app_ctx *ctx)
 static void request_log_measure(const struct app_ctx *ctx)
 {
     struct metrics *metrics = ctx->files->metrics;
-    const unsigned labels[] = {(unsigned)ctx->request.method, (unsigned)ctx->request.route,
+    const unsigned labels[] = {(unsigned)ctx->request.client_method, (unsigned)ctx->request.route,
                                (unsigned)ctx->response.status};
     int64_t duration_ns = clock_steady_ns(ctx->files->clock) - ctx->started_ns;
     metrics_add(metrics, METRIC_HTTP_REQUESTS, labels, 1);
@@ -65,7 +66,7 @@ static void request_log_report(const struct app_ctx *ctx)
         return;
     struct report_event event = {
         .trace = &ctx->trace,
-        .method = request->method_text,
+        .method = request->client_method_text,
         .route = route_info(reported_route(request))->template,
         .path = request->path,
         .user_agent = request_header_or_empty(request, "USER_AGENT"),
@@ -81,7 +82,7 @@ static void request_log_span(const struct app_ctx *ctx, struct span_request *spa
 {
     const struct request *request = &ctx->request;
     const struct span_answer answer = {
-        .method = request->method_text,
+        .method = request->client_method_text,
         .route = route_info(request->route)->template,
         .path = request->path,
         .client = request->remote_addr,
@@ -114,7 +115,7 @@ void request_log_write(const struct app_ctx *ctx)
         return;
     log_list_text(&list, "span.id", str_of(ctx->trace.span_id));
     log_list_required(&list, "http.request.id", str_of(ctx->trace.request_id));
-    log_list_required(&list, "http.request.method", request->method_text);
+    log_list_required(&list, "http.request.method", request->client_method_text);
     log_list_number(&list, "http.response.status_code", ctx->response.status);
     log_list_required(&list, "http.route", str_of(route_info(request->route)->template));
     log_list_required(&list, "url.path", request->path);
@@ -152,11 +153,22 @@ static void write_allow(struct app_ctx *ctx)
     buf_release(&allow);
 }
 
+/* ABUSE row 51: bytes that are no UTF-8 are in no path. */
+static enum err_code refuse_path(struct str path, struct err *err)
+{
+    struct buf plain;
+    buf_init(&plain, path.len + 1);
+    bool is_text = !text_percent_decode(path, false, &plain) || text_is_utf8(buf_str(&plain));
+    buf_release(&plain);
+    return is_text ? err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.")
+                   : err_set(err, ERR_BAD_REQUEST, "route", "The path is not valid UTF-8.");
+}
+
 static enum err_code check_method(const struct app_ctx *ctx, struct err *err)
 {
     const struct request *request = &ctx->request;
     if (request->route == ROUTE_UNKNOWN)
-        return err_set(err, ERR_NOT_FOUND, "route", "There is nothing at this path.");
+        return refuse_path(request->path, err);
     if (!(route_info(request->route)->methods & METHOD_BIT(request->method)))
         return err_set(err, ERR_METHOD_NOT_ALLOWED, "route", "%s is not allowed here.",
                        request->method == METHOD_OTHER ? "This method"

@@ -6,11 +6,13 @@
 #include "base/thread.h"
 #include "files/files_installation.h"
 #include "files/files_sweep.h"
+#include "observe/metrics.h"
 
 struct sweeper {
     const struct service *service;
     pthread_t thread;
-    bool belongs; /* the thread's: store and database are known to be one installation's */
+    bool belongs;      /* the thread's: store and database are known to be one installation's */
+    int64_t listed_ns; /* the thread's: steady time of its last listing of the objects */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool closing;    /* guarded by mutex, as is what follows */
@@ -55,6 +57,19 @@ static enum err_code check_belonging(struct sweeper *sweeper, struct err *err)
     return code;
 }
 
+/* Until this program or another one has listed the objects again, when it is that one's to tell. */
+static void show_held_back(struct sweeper *sweeper, const struct sweep_result *result)
+{
+    const struct files *files = &sweeper->service->files;
+    const struct config *config = files->config;
+    int64_t now_ns = clock_steady_ns(files->clock);
+    int64_t valid_s = config->orphan_interval_seconds + 2 * config->sweep_interval_seconds;
+    if (result->listed)
+        sweeper->listed_ns = now_ns;
+    if (result->listed || (now_ns - sweeper->listed_ns) / INT64_C(1000000000) > valid_s)
+        metrics_set(files->metrics, METRIC_ORPHANS_HELD_BACK, NULL, result->held_back);
+}
+
 static void sweep_once(struct sweeper *sweeper)
 {
     char holder[64];
@@ -67,6 +82,7 @@ static void sweep_once(struct sweeper *sweeper)
         code = files_sweep_if_due(&sweeper->service->files, holder, &swept, &result, &err);
     if (code == ERR_CONFIG)
         sweeper->belongs = false;
+    show_held_back(sweeper, &result);
     log_sweep(sweeper->service->log, code, &result, &err);
 }
 

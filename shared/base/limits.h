@@ -19,6 +19,7 @@
 #define LIMIT_QUERY_PARAMETERS 32
 #define LIMIT_JSON_BODY_BYTES (64 * 1024)
 #define LIMIT_JSON_DEPTH 16
+#define LIMIT_SPOOL_FULL_BYTES (1024 * 1024) /* a gateway's spool with less free refuses bodies */
 #define LIMIT_JSON_RESPONSE_BYTES (16 * 1024 * 1024)
 #define LIMIT_EXPIRES_IN_SECONDS 315360000
 #define LIMIT_PAGE 1000

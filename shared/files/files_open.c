@@ -9,14 +9,21 @@
 #include "files/object_cache.h"
 #include "http/disposition.h"
 
+enum err_code files_check_id(struct str id, struct err *err)
+{
+    if (id_is_valid(id))
+        return ERR_OK;
+    err_set(err, ERR_BAD_ID, "id", "The id is not a lower-case UUIDv7.");
+    err_subject(err, "parameter", STR("id"));
+    return ERR_BAD_ID;
+}
+
 static enum err_code parse_id(struct str text, char ret_id[ID_SIZE], struct err *err)
 {
-    if (!id_is_valid(text) || !str_copy(ret_id, ID_SIZE, text)) {
-        err_set(err, ERR_BAD_ID, "id", "The id is not a lower-case UUIDv7.");
-        err_subject(err, "parameter", STR("id"));
-        return ERR_BAD_ID;
-    }
-    return ERR_OK;
+    enum err_code code = files_check_id(text, err);
+    if (code == ERR_OK && !str_copy(ret_id, ID_SIZE, text))
+        code = err_set_internal(err, ERR_INTERNAL, 0, "id", "an id of another length");
+    return code;
 }
 
 /* Looks the row up; *ret_found is `file`, or NULL when there is none. */

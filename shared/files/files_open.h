@@ -7,6 +7,8 @@
 #include "base/source.h"
 #include "files/files.h"
 
+/* ERR_BAD_ID when it can't be one. */
+enum err_code files_check_id(struct str id, struct err *err) ERR_MUST_CHECK;
 /* The live row, when the principal may read it. ERR_BAD_ID without touching the database,
  * ERR_UNAUTHORIZED, ERR_FORBIDDEN, ERR_NOT_FOUND. */
 enum err_code files_open(const struct files *files, const struct principal *principal,

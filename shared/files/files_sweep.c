@@ -259,6 +259,7 @@ static enum err_code sweep_objects(const struct files *files, const struct sweep
     enum err_code code = files_find_orphans(files, &search, err);
     if (code == ERR_OK)
         code = sweep_kept(&sweep, err);
+    result->listed = code == ERR_OK;
     free(sweep.kept);
     if (code == ERR_OK)
         code = storage_purge_unfinished(files->storage, now_ms - LIMIT_UNFINISHED_KEEP_MS, &purged,

@@ -24,6 +24,7 @@ struct sweep_result {
     int64_t orphan_bytes;
     int64_t held_back; /* objects without a row that were left because there were too many */
     int64_t held_back_bytes;
+    bool listed;        /* the store's objects were listed, to the end */
     int64_t seen;       /* objects that were listed */
     int64_t limit;      /* how many orphans would have been removed */
     int64_t requests;   /* Idempotency-Keys forgotten */

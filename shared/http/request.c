@@ -10,6 +10,7 @@ struct variables {
     struct str path_info;
     struct str content_length;
     struct str redirect_status;
+    struct str query_string;  /* of the error handler: the client's method (lighttpd/limits.conf) */
     struct str broken_status; /* what a 500 of lighttpd's own is to be told as; empty: as it is */
 };
 
@@ -37,6 +38,7 @@ static void read_variable(struct request *request, struct variables *variables, 
         {STR("SCRIPT_NAME"), &variables->script_name},
         {STR("PATH_INFO"), &variables->path_info},
         {STR("REDIRECT_STATUS"), &variables->redirect_status},
+        {STR("QUERY_STRING"), &variables->query_string},
         {STR("BROKEN_STATUS"), &variables->broken_status},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -95,6 +97,18 @@ static bool is_error_path(const struct variables *variables)
     return str_equal(rest, variables->path_info);
 }
 
+/* Before the gateway's conditions hold, it tells no method; 411 is then for a POST alone. */
+static void set_client_method(struct request *request, struct str told)
+{
+    request->client_method = request->method;
+    request->client_method_text = request->method_text;
+    if (request->route != ROUTE_ERROR)
+        return;
+    request->client_method_text =
+        told.len == 0 && request->redirect_status == 411 ? STR("POST") : told;
+    request->client_method = method_of(request->client_method_text);
+}
+
 static void set_route(struct request *request, const struct variables *variables)
 {
     int64_t status = 0;
@@ -125,6 +139,7 @@ enum err_code request_from_env(struct request *request, char *const *envp, struc
         request->peer_addr = request->remote_addr;
     set_uri_parts(request);
     set_route(request, &variables);
+    set_client_method(request, variables.query_string);
     if (variables.content_length.len > 0 &&
         !text_parse_int(variables.content_length, 0, INT64_MAX, &request->content_length) &&
         code == ERR_OK)

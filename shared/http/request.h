@@ -26,6 +26,10 @@ struct request_header {
 struct request {
     enum http_method method;
     struct str method_text; /* as sent */
+    /* The client's, for logs and metrics: the gateway asks for the answer to its own errors by GET.
+     * METHOD_OTHER and empty where it does not tell, as it could not read the request. */
+    enum http_method client_method;
+    struct str client_method_text;
     enum route route;
     struct str uri;         /* raw REQUEST_URI; may be empty for a gateway error */
     struct str path;        /* raw path of uri, without the query */

@@ -198,6 +198,11 @@ const struct metric_row metric_rows[METRIC_COUNT] = {
     [METRIC_SWEPT_OBJECTS] = {PROGRAMS, .name = "swept_objects",
                               .help = "Objects that the sweep removed.", .type = METRIC_COUNTER,
                               LABELS(1, &label_swept)},
+    [METRIC_ORPHANS_HELD_BACK] = {PROGRAMS, .name = "orphans_held_back",
+                                  .help = "Objects without a row that the last listing of the "
+                                          "store found and left, as they were more than "
+                                          "SWEEP_MAX_ORPHANS.",
+                                  .type = METRIC_GAUGE},
     [METRIC_SENTRY_EVENTS] = {BOTH, .name = "sentry_events",
                               .help = "Error reports by what became of them; a spooled one is "
                                       "counted again when it is sent or dropped.",

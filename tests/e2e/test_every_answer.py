@@ -229,6 +229,7 @@ def test_pages_may_read_every_header_that_is_answered(cors_service):
         (raw_request("PUT", "/api/files/upload/x", [*page, ("Idempotency-Key", "k")], b"x"), 201),
         (raw_request("GET", path, page[:1]), 401),
         (raw_request("PUT", path, page), 405),
+        (raw_request("PUT", "/api/files/upload/x", [*page, ("Content-Encoding", "gzip")], b"x"), 415),
         (raw_request("GET", "/%00", page), 400),
         (raw_request("POST", "/api/files/delete", [*page, ("Content-Length", 1 << 20)]), 413),
         (raw_request("GET", "/", [*page, ("X", "x" * 9000)]), 431),

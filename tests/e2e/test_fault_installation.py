@@ -139,14 +139,16 @@ def test_f31_adopt_is_the_way_on_and_the_sweep_has_a_limit(installation):
         service.start()
         wait_for(lambda: any("removed no orphans" in line["message"]
                              for line in service.log_lines()), "a sweep that holds back", 20)
+        assert service.metric("orphans_held_back") == COUNT
+        assert installation.stored(settings) == installation.objects
+        gc = service.coffer("gc", "--grace", "0", check=False, **settings, **limit)
+        assert gc.returncode == 1 and "orphans 0 (" in gc.stdout, gc
+        assert f"nothing of {COUNT} of {COUNT} objects" in gc.stderr and "--yes" in gc.stderr, gc
+        assert installation.stored(settings) == installation.objects
+        gc = service.coffer("gc", "--grace", "0", "--yes", **settings, **limit)
+        assert f"orphans {COUNT} (" in gc.stdout
+        wait_for(lambda: service.metric("orphans_held_back") == 0, "a listing without orphans", 20)
         service.stop()
-    assert installation.stored(settings) == installation.objects
-    gc = service.coffer("gc", "--grace", "0", check=False, **settings, **limit)
-    assert gc.returncode == 1 and "orphans 0 (" in gc.stdout, gc
-    assert f"nothing of {COUNT} of {COUNT} objects" in gc.stderr and "--yes" in gc.stderr, gc
-    assert installation.stored(settings) == installation.objects
-    gc = service.coffer("gc", "--grace", "0", "--yes", **settings, **limit)
-    assert f"orphans {COUNT} (" in gc.stdout
     assert installation.stored(settings) == {}
     service.expect_damage = True
 

@@ -161,14 +161,19 @@ def test_the_rules_fire_for_what_the_service_shows(live, tmp_path):
                              check=False)
     assert checked.returncode == 0, checked
     assert service.metric("uploads_refused") == 0
-    case = {"interval": "30s",
-            "input_series": [{"series": 'uploads_refused{instance="a:1"}', "values": "0 0 1 1 1 1 0"}],
-            "promql_expr_test": [
-                {"eval_time": when, "expr": 'count(ALERTS{alertstate="firing"})',
-                 "exp_samples": [{"labels": "{}", "value": 1}] if fires else []}
-                for when, fires in (("1m", False), ("2m30s", True), ("3m30s", False))]}
+    assert service.metric("orphans_held_back") == 0
+
+    def case(name, values):
+        return {"interval": "30s",
+                "input_series": [{"series": name + '{instance="a:1"}', "values": values}],
+                "promql_expr_test": [
+                    {"eval_time": when, "expr": 'count(ALERTS{alertstate="firing"})',
+                     "exp_samples": [{"labels": "{}", "value": 1}] if fires else []}
+                    for when, fires in (("1m", False), ("2m30s", True), ("3m30s", False))]}
+
     cases = tmp_path / "cases.yml"
-    cases.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [case]}))
+    cases.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [
+        case("uploads_refused", "0 0 1 1 1 1 0"), case("orphans_held_back", "0 0 120 120 150 150 0")]}))
     tested = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, text=True,
                             check=False)
     assert tested.returncode == 0, tested

@@ -12,7 +12,8 @@ from rawhttp import exchange, raw_request
 from samples import TEXT, random_bytes, sha256
 
 CONTENT = random_bytes(5000, seed=3)
-ADDED = ["utm_source=x&utm_medium=mail", "fbclid=a%zz", "_=1", "a", "=", "x=%ff", "a=1&a=2", "%zz",
+ADDED = ["utm_source=x&utm_medium=mail", "fbclid=a%zz", "_=1", "a", "=", "x=%ff", "x=f%FCr", "%C0=1",
+         "a=1&a=2", "%zz",
          "gclid=%00", "inline2=1", "Inline=1", "&&", "&".join(f"p{i}={i}" for i in range(100))]
 
 
@@ -28,9 +29,8 @@ def shown(service):
 
 @pytest.mark.parametrize("added", ADDED)
 def test_reads_of_bytes_ignore_unknown_parameters(service, path, shown, added):
-    """By raw requests: no library tidies the query up. What is no HTTP is the gateway's to refuse."""
-    if "%00" in added or "%ff" in added:
-        added = added.replace("%00", "%0").replace("%ff", "%f")
+    """By raw requests: no library tidies the query up. Control characters are the gateway's to refuse."""
+    added = added.replace("%00", "%0")
     for suffix in ("", "/download"):
         for method in ("GET", "HEAD"):
             answer = exchange(service, raw_request(method, f"{path}{suffix}?{added}"), method)

@@ -157,7 +157,7 @@ def test_json_with_a_byte_order_mark(service, text):
 
 @pytest.mark.parametrize("segment", [
     "%ff", "a%ffb", "%c0%ae", "%ed%a0%80", "a%c3", "%f4%90%80%80", "%00", "a%00b", "a%0Ab", "%7F", "%1f",
-    b"a\xffb", b"caf\xe9", b"caf\xe9s", "%e9",
+    b"a\xffb", b"caf\xe9", b"caf\xe9s", "%e9", "a%2Fb", "a%2f..%2fb", "a%2F.",
 ])
 @pytest.mark.parametrize("route", ["upload", "pipe"])
 def test_names_in_paths_that_are_none(service, nothing_stored, route, segment):

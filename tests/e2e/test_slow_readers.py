@@ -1,7 +1,6 @@
 """F33: clients that hardly read what comes from a store. They are ended by the minimum rate, and requests
 that need no bytes of the store are answered meanwhile."""
 
-import statistics
 import threading
 import time
 
@@ -12,14 +11,14 @@ from exchanges import call
 from problems import check_problem
 from rawhttp import RawConnection, raw_request
 from samples import MIB, random_bytes, sha256
-from service import Service, wait_for
+from service import PROMPT, Service, wait_for
 
 pytestmark = pytest.mark.backends("s3+mongodb", "s3+sqlite")
 
 CLIENTS = 256  # as many as DOWNLOAD_WORKERS
 SIZE = 2 * MIB  # more than waits between the program and a client that does not read
 RATE = 40 * 1024
-SECONDS = 4
+SECONDS = 8  # longer than PROMPT: what waits for a worker is found
 LITTLE = {"timeout": 60, "receive_buffer": 4096, "segment": 536}
 
 
@@ -98,8 +97,8 @@ def test_f33_clients_that_hardly_read_a_download(quick_to_end):
                     answer = call(service.port, "GET", target, None, headers)
                     took[name].append(time.monotonic() - started)
                     assert answer.status == status, str(answer)
-            typical = {name: statistics.median(each) for name, each in took.items()}
-            assert max(typical.values()) < 1, typical
+            slowest = {name: max(each) for name, each in took.items()}
+            assert max(slowest.values()) < PROMPT, slowest
             assert min(len(each) for each in took.values()) >= 3, took
             wait_for(lambda: count_ended(service) >= CLIENTS, "all are ended", 90)
         thread.join(60)

@@ -186,6 +186,31 @@ TEST(request, what_a_500_of_the_gateway_means_is_set_there)
     }
 }
 
+TEST(request, a_gateway_error_tells_the_clients_method)
+{
+    static const struct {
+        const char *name, *status, *query, *want;
+        enum http_method method;
+    } rows[] = {
+        {"put", "413", "PUT", "PUT", METHOD_PUT},
+        {"other", "501", "OTHER", "OTHER", METHOD_OTHER},
+        {"unread", "431", "", "", METHOD_OTHER},
+        {"a POST without a length", "411", "", "POST", METHOD_POST},
+        {"called", "200", "PUT", "GET", METHOD_GET},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct env env;
+        struct request request;
+        env_init(&env, "/-", "/error", "/api/files?x=1");
+        env_set(&env, "REDIRECT_STATUS", rows[i].status);
+        env_set(&env, "QUERY_STRING", rows[i].query);
+        CHECK_INT_ROW(rows[i].name, read_env(&request, &env), ERR_OK);
+        CHECK_INT_ROW(rows[i].name, request.client_method, rows[i].method);
+        CHECK_STR_ROW(rows[i].name, request.client_method_text, rows[i].want);
+        CHECK_STR_ROW(rows[i].name, request.query, "x=1");
+    }
+}
+
 TEST(request, a_redirect_status_elsewhere_means_nothing)
 {
     struct env env;
