@@ -2,7 +2,7 @@
  * "Operations" and "Every answer"). */
 #include "app/app.h"
 #include "base/crash.h"
-#include "base/free_space.h"
+#include "base/io.h"
 #include "files/files_open.h"
 #include "files/upload_sink.h"
 #include "health/health_checks.h"
