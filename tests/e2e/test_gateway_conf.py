@@ -172,7 +172,7 @@ def test_a_secret_from_a_file_stays_there(kind):
             for name in ("cmdline", "environ"):
                 assert SECRET.encode() not in read_proc(pid, name), (pid, name)
         assert SECRET not in service.output() + service.gateway_log()
-        for path in service.folder.glob("log*"):
+        for path in service.log_file.parent.glob("*log*"):
             assert SECRET not in path.read_text(), path
         for words in (("config",), ("config", "--shell")):
             said = service.coffer(*words)

@@ -63,10 +63,12 @@ def said(service):
 
 def use(service):
     """All that programs do."""
-    made = service.create(b"kept" * 1000, name=unique())
+    name = unique()
+    made = service.create(b"kept" * 1000, name=name)
     path = f"/api/files/{made['id']}"
     assert service.get(path).content == b"kept" * 1000
-    assert service.get("/api/files?limit=1").json()["files"]
+    [listed] = service.get(f"/api/files?prefix={name}").json()["files"]
+    assert listed["id"] == made["id"]
     assert service.patch(path, json={"metadata": {"a": "b"}}).status_code == 200
     assert service.get("/health").json()["status"] == "ok"
     assert service.get("/api/metrics").status_code == service.get("/metrics").status_code == 200

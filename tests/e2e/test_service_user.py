@@ -83,6 +83,8 @@ def test_root_gives_way_to_the_user(open_service):
     assert service.get(f"/api/files/{file['id']}").content == b"from a user"
     assert service.put("/api/files/pipe/x", data=iter([b"piped"])).status_code == 201
     assert identities(service, *PROGRAMS) == {each: ({UID}, set(), "1") for each in PROGRAMS}
+    filters = "2" if Path("/proc/sys/kernel/seccomp/actions_avail").exists() else "0"
+    assert {status(pid)["Seccomp"] for program in PROGRAMS[2:] for pid in service.pids(program)} == {filters}
     assert f"runs as user {USER} (uid {UID}), not as root" in service.output()
     started = [line for line in service.log_lines() if line["message"] == "started"]
     assert started and {line["process.user.id"] for line in started} == {UID}
