@@ -8,7 +8,7 @@ run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-de
     libmagic-dev libcurl4-openssl-dev libmongoc-dev libs3-dev util-linux'
 server_packages='python3-venv util-linux ca-certificates'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
-    curl git openssl prometheus chromium chromium-driver
+    curl git openssl prometheus prometheus-alertmanager chromium chromium-driver
     rsyslog maven openjdk-17-jre-headless'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
 
@@ -69,7 +69,7 @@ $as_root apt-get -qq update
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends --no-remove \
     -o Dpkg::Use-Pty=0 install $missing >/dev/null
-for server in lighttpd prometheus rsyslog; do
+for server in lighttpd prometheus prometheus-alertmanager rsyslog; do
     case "$missing " in
     *" $server "*)
         if [ -d /run/systemd/system ]; then

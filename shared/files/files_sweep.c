@@ -215,6 +215,7 @@ static void count_swept(const struct files *files, const struct sweep_result *re
     };
     for (unsigned kind = 0; kind < SWEPT_COUNT; kind++)
         metrics_add(files->metrics, METRIC_SWEPT_OBJECTS, &kind, amounts[kind]);
+    metrics_add(files->metrics, METRIC_SWEEPS_HELD_BACK, NULL, result->held_back > 0);
 }
 
 enum err_code files_sweep_deleted(const struct files *files, struct sweep_result *ret_result,

@@ -50,6 +50,7 @@ enum metric {
     METRIC_AUTH_ATTEMPTS,        /* auth_attempts_total{outcome} */
     METRIC_LOG_LINES_DROPPED,    /* log_lines_dropped_total */
     METRIC_SWEPT_OBJECTS,        /* swept_objects_total{kind} */
+    METRIC_SWEEPS_HELD_BACK,     /* sweeps_held_back_total */
     METRIC_SENTRY_EVENTS,        /* sentry_events_total{outcome} */
     METRIC_OTEL_SPANS,           /* otel_spans_total{outcome} */
     METRIC_GATEWAY_LINES_LOST,   /* gateway_log_lines_lost_total */

@@ -197,6 +197,10 @@ const struct metric_row metric_rows[METRIC_COUNT] = {
     [METRIC_SWEPT_OBJECTS] = {PROGRAMS, .name = "swept_objects",
                               .help = "Objects that the sweep removed.", .type = METRIC_COUNTER,
                               LABELS(1, &label_swept)},
+    [METRIC_SWEEPS_HELD_BACK] = {PROGRAMS, .name = "sweeps_held_back",
+                                 .help = "Sweeps that removed no orphans, as there were more than "
+                                         "SWEEP_MAX_ORPHANS.",
+                                 .type = METRIC_COUNTER},
     [METRIC_SENTRY_EVENTS] = {BOTH, .name = "sentry_events",
                               .help = "Error reports by what became of them; a spooled one is "
                                       "counted again when it is sent or dropped.",
