@@ -139,6 +139,7 @@ def test_f31_adopt_is_the_way_on_and_the_sweep_has_a_limit(installation):
         service.start()
         wait_for(lambda: any("removed no orphans" in line["message"]
                              for line in service.log_lines()), "a sweep that holds back", 20)
+        wait_for(lambda: service.metric("sweeps_held_back_total") >= 1, "it is counted", 10)
         service.stop()
     assert installation.stored(settings) == installation.objects
     gc = service.coffer("gc", "--grace", "0", check=False, **settings, **limit)

@@ -164,7 +164,7 @@ def test_the_rules_fire_for_what_the_service_shows(live, tmp_path):
     case = {"interval": "30s",
             "input_series": [{"series": 'uploads_refused{instance="a:1"}', "values": "0 0 1 1 1 1 0"}],
             "promql_expr_test": [
-                {"eval_time": when, "expr": 'count(ALERTS{alertstate="firing"})',
+                {"eval_time": when, "expr": 'count(ALERTS{alertname="CofferUploadsRefused",alertstate="firing"})',
                  "exp_samples": [{"labels": "{}", "value": 1}] if fires else []}
                 for when, fires in (("1m", False), ("2m30s", True), ("3m30s", False))]}
     cases = tmp_path / "cases.yml"
