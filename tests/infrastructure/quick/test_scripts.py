@@ -49,3 +49,29 @@ def test_the_certificate_that_is_served_is_told(server, tmp_path):
 @pytest.mark.parametrize("arguments, code", [(["--help"], 0), ([], 2), (["/tmp"], 2), (["/tmp", "a b"], 2)])
 def test_the_certificate_script_is_told_what_to_do(arguments, code):
     assert subprocess.run([CERTIFICATE, *arguments], capture_output=True, check=False).returncode == code
+
+
+HEALTH = INFRASTRUCTURE / "scripts" / "health-check.sh"
+
+
+def health(tmp_path, states, services):
+    """What it says when docker compose shows these."""
+    stand_in = tmp_path / "compose"
+    stand_in.write_text(f"#!/bin/sh\ncase \"$*\" in\n*config*) printf '%s\\n' {services} ;;\n"
+                        f"*) cat <<'END'\n{states}\nEND\n;;\nesac\n")
+    stand_in.chmod(0o755)
+    return subprocess.run([HEALTH, INFRASTRUCTURE.parent / "docker/compose.production.yaml"], text=True,
+                          capture_output=True, check=False,
+                          env={"PATH": "/usr/bin:/bin", "COMPOSE": str(stand_in)})
+
+
+@pytest.mark.parametrize("states, code, words", [
+    ("gateway running healthy 0\nbackend running healthy 0\nbackend running healthy 0", 0,
+     ["ok", "ok", "ok"]),
+    ("gateway running starting 0\nbackend running healthy 0", 1, ["starting", "ok"]),
+    ("gateway running unhealthy 0\nbackend exited  137", 1, ["DOWN", "DOWN"]),
+    ("gateway running  0\nbackend exited  0", 0, ["ok"]),
+    ("gateway running healthy 0", 1, ["ok", "DOWN"])])
+def test_each_service_has_its_line_of_health(tmp_path, states, code, words):
+    said = health(tmp_path, states, "gateway backend")
+    assert (said.returncode, [line.split()[0] for line in said.stdout.splitlines()]) == (code, words), said
