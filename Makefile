@@ -196,7 +196,7 @@ test: deps-test ## all that a change must pass: lint, unit, contract, corpora, e
 
 test-all: deps-test ## the same, other stores and nodes, TSan, the builds that ship, coverage, a soak of 5 minutes
 	@MAKE='$(MAKE)' TEST_ALL=1 tests/support/run-stages.py lint infra unit contract fuzz-replay e2e e2e-s3 \
-		e2e-minio e2e-libs3 e2e-nodes unit-tsan unit-release lint-deep coverage infra-live soak
+		e2e-minio e2e-libs3 e2e-nodes unit-tsan unit-release lint-deep coverage infra-live e2e-containers soak
 
 # Real servers around a command (tests/servers/serve).
 SERVE_UNIT := tests/servers/serve ferretdb --

@@ -10,7 +10,7 @@ $(INFRASTRUCTURE_VENV)/installed: tests/infrastructure/requirements.txt
 INFRASTRUCTURE_PYTEST := $(INFRASTRUCTURE_VENV)/bin/python -B -m pytest -c tests/infrastructure/pytest.ini \
 	-p no:cacheprovider $(if $(TEST_REPORT),--junitxml='$(TEST_REPORT)')
 
-.PHONY: infra infra-live
+.PHONY: infra infra-live e2e-containers
 infra: $(INFRASTRUCTURE_VENV)/installed ## rules, dashboards, compose and other files of infrastructure/, without servers
 	$(INFRASTRUCTURE_PYTEST) $(or $(T),tests/infrastructure/quick)
 
@@ -18,6 +18,10 @@ infra-live: $(INFRASTRUCTURE_VENV)/installed ## all queries on real Prometheus s
 	@tests/servers/install prometheus alertmanager
 	@$(MAKE) -s -j$(JOBS) build
 	$(INFRASTRUCTURE_PYTEST) $(or $(T),tests/infrastructure/live)
+
+e2e-containers: $(INFRASTRUCTURE_VENV)/installed ## the images, built and run by a Docker engine started for it (as root)
+	@infrastructure/scripts/install-deps.sh containers
+	$(INFRASTRUCTURE_PYTEST) $(or $(T),tests/infrastructure/containers)
 
 # ---- containers ----
 
