@@ -53,6 +53,13 @@ def test_production_publishes_the_gateway_alone(files):
     assert services["gateway"]["depends_on"] == {"backend": {"condition": "service_healthy"}}
     for service in services.values():
         assert service["stop_signal"] == "SIGINT"
+    # The gateway finds backends in the one network whose addresses they trust.
+    assert services["gateway"]["environment"]["GATEWAY_NODES"] == "nodes:3847"
+    aliases = {name: (network or {}).get("aliases")
+               for name, network in services["backend"]["networks"].items()}
+    assert aliases == {"app-network": ["nodes"], "monitoring-network": None}
+    assert (services["backend"]["environment"]["TRUSTED_PROXIES"]
+            == networks["app-network"]["ipam"]["config"][0]["subnet"])
 
 
 def test_the_monitoring_finds_its_services(files):
