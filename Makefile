@@ -203,11 +203,11 @@ deps-bench: ## install what the benchmark needs
 # docs/TESTING.md says what is where and why.
 .PHONY: test test-all unit unit-tsan contract fuzz fuzz-replay e2e soak flaky mutants coverage bench
 test: deps-test ## all that a change must pass: lint, unit, contract, corpora, end to end on two pairs of stores
-	@MAKE='$(MAKE)' tests/support/run-stages.py lint unit contract fuzz-replay e2e e2e-s3
+	@MAKE='$(MAKE)' tests/support/run-stages.py lint infra unit contract fuzz-replay e2e e2e-s3
 
 test-all: deps-test ## the same, other stores and nodes, TSan, the builds that ship, coverage, a soak of 5 minutes
-	@MAKE='$(MAKE)' TEST_ALL=1 tests/support/run-stages.py lint unit contract fuzz-replay e2e e2e-s3 \
-		e2e-minio e2e-libs3 e2e-nodes unit-tsan unit-release lint-deep coverage soak
+	@MAKE='$(MAKE)' TEST_ALL=1 tests/support/run-stages.py lint infra unit contract fuzz-replay e2e e2e-s3 \
+		e2e-minio e2e-libs3 e2e-nodes unit-tsan unit-release lint-deep coverage infra-live e2e-containers soak
 
 # Real servers around a command (tests/servers/serve).
 SERVE_UNIT := tests/servers/serve ferretdb --
@@ -358,10 +358,12 @@ install: build ## install to PREFIX (/usr/local) below DESTDIR; without DESTDIR 
 	$(if $(DESTDIR),,infrastructure/scripts/make-user)
 	install -m 644 LICENSE docs/licenses/*.txt '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 
+include infrastructure.mk
+
 clean: ## remove everything built
 	rm -rf build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile infrastructure.mk
 
 -include $(DEPENDENCIES)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that Coffer needs, those that are missing only.
-#     install-deps.sh [run] [servers] [test] [bench]
+#     install-deps.sh [run] [servers] [test] [bench] [containers]
 # `servers` is what tests/servers/install needs; it brings a Go of its own where there is none.
 set -eu
 
@@ -8,9 +8,10 @@ run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-de
     libmagic-dev libcurl4-openssl-dev libmongoc-dev libs3-dev libseccomp-dev util-linux'
 server_packages='python3-venv util-linux ca-certificates'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
-    curl git openssl prometheus chromium chromium-driver
-    rsyslog maven openjdk-17-jre-headless'
+    curl git openssl prometheus prometheus-alertmanager chromium chromium-driver
+    rsyslog maven openjdk-17-jre-headless systemd'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
+container_packages='docker.io debootstrap iptables python3-venv'
 
 wanted=''
 for set in "${@:-run}"; do
@@ -19,8 +20,9 @@ for set in "${@:-run}"; do
     servers) wanted="$wanted $server_packages" ;;
     test) wanted="$wanted $server_packages $test_packages" ;;
     bench) wanted="$wanted $bench_packages" ;;
+    containers) wanted="$wanted $container_packages" ;;
     *)
-        echo "usage: install-deps.sh [run] [servers] [test] [bench]" >&2
+        echo "usage: install-deps.sh [run] [servers] [test] [bench] [containers]" >&2
         exit 2
         ;;
     esac
@@ -69,11 +71,11 @@ $as_root apt-get -qq update
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends --no-remove \
     -o Dpkg::Use-Pty=0 install $missing >/dev/null
-for server in lighttpd prometheus rsyslog; do
+for server in lighttpd prometheus prometheus-alertmanager rsyslog docker.io; do
     case "$missing " in
     *" $server "*)
         if [ -d /run/systemd/system ]; then
-            $as_root systemctl disable --quiet "$server"
+            $as_root systemctl disable --quiet "${server%.io}"
         fi
         ;;
     esac

@@ -163,17 +163,18 @@ def test_the_rules_fire_for_what_the_service_shows(live, tmp_path):
     assert service.metric("uploads_refused") == 0
     assert service.metric("orphans_held_back") == 0
 
-    def case(name, values):
+    def case(name, alert, values):
         return {"interval": "30s",
                 "input_series": [{"series": name + '{instance="a:1"}', "values": values}],
                 "promql_expr_test": [
-                    {"eval_time": when, "expr": 'count(ALERTS{alertstate="firing"})',
+                    {"eval_time": when, "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})',
                      "exp_samples": [{"labels": "{}", "value": 1}] if fires else []}
                     for when, fires in (("1m", False), ("2m30s", True), ("3m30s", False))]}
 
     cases = tmp_path / "cases.yml"
     cases.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [
-        case("uploads_refused", "0 0 1 1 1 1 0"), case("orphans_held_back", "0 0 120 120 150 150 0")]}))
+        case("uploads_refused", "CofferUploadsRefused", "0 0 1 1 1 1 0"),
+        case("orphans_held_back", "CofferOrphansHeldBack", "0 0 120 120 150 150 0")]}))
     tested = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, text=True,
                             check=False)
     assert tested.returncode == 0, tested
