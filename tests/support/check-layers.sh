@@ -27,7 +27,8 @@ check_folder() {
     local file=$1 other path
     while IFS= read -r other; do
         for path in "shared/$other" "fcgi-apps/$other"; do
-            [ -e "$path" ] && [ "${path%/*}" != "${file%/*}" ] || continue
+            [ -e "$path" ] || continue
+            [ "${path%/*}" != "${file%/*}" ] || continue
             case $path in
             shared/*/*/* | fcgi-apps/*/*) fault "$file: $path is for its own folder" ;;
             esac
