@@ -22,7 +22,7 @@ struct watch {
     pthread_mutex_t mutex;
     int fd;                          /* the connection, -1: nothing to watch */
     pthread_t thread;                /* of the worker */
-    struct idempotency *idempotency; /* or NULL; see watchdog.h */
+    struct idempotency *idempotency; /* or NULL; its lease is renewed by the lease keeper */
     atomic_bool waiting;             /* the worker waits for bytes now */
     atomic_bool writing;             /* the worker waits for the gateway to take bytes */
     atomic_int_fast64_t received;    /* bytes so far */

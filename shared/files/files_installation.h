@@ -26,7 +26,7 @@
 #include "files/files.h"
 
 /*
- * The text of a mark that a store and a database carry (files_installation.h): lines, for people to
+ * The text of a mark that a store and a database carry: lines, for people to
  * read too. Pure functions.
  */
 

@@ -1,4 +1,4 @@
-/* The pool, the attempts and whole exchanges. */
+/* The pool, the attempts, whole exchanges and streams. */
 #include "net/http_client.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * Behind http_client.c and http_client.c: a connection is one curl easy handle in a multi
+ * Behind http_client.c: a connection is one curl easy handle in a multi
  * handle of its own, whose cache keeps the TCP connection between exchanges. It serves one exchange
  * at a time, on the thread that drives it: nothing moves but within http_connection_run. Of a body
  * that is read piece by piece, curl takes one step from the socket and is paused then, so at most

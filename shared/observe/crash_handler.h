@@ -1,6 +1,6 @@
 /*
  * What a program does when it crashes (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT): writes a record
- * (crash_handler.h) and one line to standard error, then dies of the same signal, so that who started
+ * and one line to standard error, then dies of the same signal, so that who started
  * it sees what it would have seen without this.
  *
  * Everything the handler needs is made ready by crash_handler_install; it allocates nothing, takes
@@ -45,7 +45,7 @@ bool image_with_build_id(const char *build_id, struct image *ret_image);
 unsigned long long images_loaded(void);
 
 /*
- * What a crash leaves: a text of lines, written by a signal handler (crash_handler.h) and read by
+ * What a crash leaves: a text of lines, written by the signal handler and read by
  * the next start of the program.
  *
  *     coffer-crash 1

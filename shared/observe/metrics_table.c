@@ -49,7 +49,7 @@ static const char *route_value(unsigned index)
 /* The names of enum storage_operation and enum metadata_operation, which stand to our right and
  * can't be included; tests/unit/test_metrics.c holds the two together. */
 static const char *const storage_operations[] = {"put",  "get",  "remove", "stat",
-                                                 "list", "ping", "copy",   "retry"};
+                                                 "list", "ping", "retry"};
 static const char *const metadata_operations[] = {
     "file_insert", "file_get", "file_list",   "file_update", "file_mark_deleted",
     "file_remove", "token",    "idempotency", "sweep",       "ping"};

@@ -226,7 +226,7 @@ static unsigned read_programs(const struct render *render, struct program *progr
     return count;
 }
 
-/* process_*{program} (metrics_text.c). */
+/* process_*{program} */
 static void metrics_append_programs(struct render *render)
 {
     struct program programs[METRICS_SLOTS] = {0};

@@ -281,22 +281,6 @@ enum err_code storage_presign_get(struct storage *storage, const struct storage_
                       : cannot_presign(storage, err);
 }
 
-enum err_code storage_presign_post(struct storage *storage, const struct storage_form *form,
-                                   const struct storage_form_out *out, struct err *err)
-{
-    const struct storage_presigning *presigning = storage->driver->presigning;
-    return presigning ? presigning->post(storage->state, form, out, err)
-                      : cannot_presign(storage, err);
-}
-
-enum err_code storage_copy(struct storage *storage, const struct storage_wanted *from,
-                           const char *to, char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-{
-    int64_t start_ns = clock_steady_ns(storage->clock);
-    return told(storage, STORAGE_COPY, start_ns,
-                storage->driver->objects->copy(storage->state, from, to, ret_tag, err));
-}
-
 enum err_code storage_remove(struct storage *storage, const char *key, struct err *err)
 {
     int64_t start_ns = clock_steady_ns(storage->clock);

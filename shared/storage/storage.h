@@ -39,7 +39,6 @@ enum storage_operation {
     STORAGE_STAT,
     STORAGE_LIST,
     STORAGE_PING,
-    STORAGE_COPY,
     STORAGE_RETRY, /* an attempt that was repeated; its duration is 0 */
     STORAGE_OPERATION_COUNT
 };
@@ -47,7 +46,7 @@ enum storage_operation {
 /* Capability bits of a driver. */
 #define STORAGE_CAN_SENDFILE 1u /* sendfile_path works: the gateway sends the bytes */
 #define STORAGE_CAN_CLAIM 2u    /* a put in progress is known to remove_orphan without a grace */
-#define STORAGE_CAN_PRESIGN 4u  /* presign_get and presign_post work */
+#define STORAGE_CAN_PRESIGN 4u  /* presign_get works */
 #define STORAGE_WAITS 8u     /* a write may wait for a network: not for threads that others need */
 #define STORAGE_MAY_LAG 32u  /* an object may be visible only some time after its commit */
 #define STORAGE_HAS_TAGS 16u /* receipts and stats carry a tag, and get_open checks it */
@@ -148,8 +147,6 @@ struct storage_downloads {
 struct storage_objects {
     enum err_code (*stat)(void *state, const char *key, struct storage_stat *ret_stat,
                           struct err *err);
-    enum err_code (*copy)(void *state, const struct storage_wanted *from, const char *to,
-                          char ret_tag[STORAGE_TAG_SIZE], struct err *err);
     enum err_code (*remove)(void *state, const char *key, struct err *err);
     enum err_code (*remove_orphan)(void *state, const char *key,
                                    const struct orphan_question *question, bool *ret_removed,
@@ -164,8 +161,6 @@ struct storage_objects {
 struct storage_presigning {
     enum err_code (*get)(void *state, const struct storage_link *link, struct buf *ret_url,
                          struct err *err);
-    enum err_code (*post)(void *state, const struct storage_form *form,
-                          const struct storage_form_out *out, struct err *err);
 };
 
 struct storage_driver {
@@ -243,18 +238,9 @@ enum err_code storage_sendfile_path(struct storage *storage, const char *key, in
 /* A URL of the store at S3_PUBLIC_ENDPOINT. Only with STORAGE_CAN_PRESIGN; no request is made. */
 enum err_code storage_presign_get(struct storage *storage, const struct storage_link *link,
                                   struct buf *ret_url, struct err *err) ERR_MUST_CHECK;
-/* A form (POST, multipart/form-data, the file last) that puts one object into the store. */
-enum err_code storage_presign_post(struct storage *storage, const struct storage_form *form,
-                                   const struct storage_form_out *out, struct err *err)
-    ERR_MUST_CHECK;
 
 enum err_code storage_stat_object(struct storage *storage, const char *key,
                                   struct storage_stat *ret_stat, struct err *err) ERR_MUST_CHECK;
-/* Copies an object whole, within the store, durable when it returns; `from` names its key, size and
- * tag (offset and length are not looked at). ERR_NOT_FOUND, ERR_EXISTS, ERR_STORAGE as above. */
-enum err_code storage_copy(struct storage *storage, const struct storage_wanted *from,
-                           const char *to, char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-    ERR_MUST_CHECK;
 /* Removes; ERR_NOT_FOUND when it is not there, where the store tells (S3 doesn't). */
 enum err_code storage_remove(struct storage *storage, const char *key, struct err *err)
     ERR_MUST_CHECK;

@@ -114,59 +114,6 @@ CONTRACT(what_was_changed_behind_our_back_is_not_read)
     CHECK_INT_ROW(label, err.code, ERR_STORAGE);
 }
 
-/* ---- copies ---- */
-
-CONTRACT(a_copy_is_the_same_object_under_another_key)
-{
-    static const int64_t sizes[] = {0, 5, 11 * MIB};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct err err;
-        const size_t size = (size_t)sizes[i];
-        char *content = make_content(size, 7);
-        char *back = malloc(size + 1);
-        char tag[STORAGE_TAG_SIZE] = "";
-        char copied[STORAGE_TAG_SIZE] = "";
-        const struct str all = {content, size};
-        const struct put_options options = {
-            .size_hint = -1, .step = LIMIT_IO_BUFFER, .ret_tag = tag};
-        const struct storage_wanted from = {.key = KEY, .size = sizes[i], .tag = tag, .length = -1};
-        const struct storage_wanted to = {
-            .key = OTHER_KEY, .size = sizes[i], .tag = copied, .length = -1};
-        CHECK_ERR_ROW(label, put_object_with(storage, KEY, all, &options, &err), ERR_OK, &err);
-        CHECK_ERR_ROW(label, storage_copy(storage, &from, OTHER_KEY, copied, &err), ERR_OK, &err);
-        CHECK_INT_ROW(label, get_wanted(storage, &to, back, size + 1, &err), sizes[i]);
-        CHECK_ROW(label, memcmp(content, back, size) == 0);
-        CHECK_ROW(label, (copied[0] == '"') == has_tags(storage));
-        CHECK_ERR_ROW(label, storage_copy(storage, &from, OTHER_KEY, copied, &err), ERR_EXISTS,
-                      &err);
-        CHECK_ERR_ROW(label, storage_remove(storage, KEY, &err), ERR_OK, &err);
-        CHECK_INT_ROW(label, get_wanted(storage, &to, back, size + 1, &err), sizes[i]);
-        CHECK_ERR_ROW(label, storage_remove(storage, OTHER_KEY, &err), ERR_OK, &err);
-        free(content);
-        free(back);
-    }
-}
-
-CONTRACT(only_what_was_wanted_is_copied)
-{
-    struct err err;
-    char tag[STORAGE_TAG_SIZE];
-    char copied[STORAGE_TAG_SIZE];
-    const struct put_options options = {.size_hint = 5, .step = 5, .ret_tag = tag};
-    struct storage_wanted from = {.key = MISSING_KEY, .size = 5, .length = -1};
-    CHECK_INT_ROW(label, put_object_with(storage, KEY, STR("bytes"), &options, &err), ERR_OK);
-    CHECK_ERR_ROW(label, storage_copy(storage, &from, OTHER_KEY, copied, &err), ERR_NOT_FOUND,
-                  &err);
-    from = (struct storage_wanted){.key = KEY, .size = 6, .tag = tag, .length = -1};
-    CHECK_ERR_ROW(label, storage_copy(storage, &from, OTHER_KEY, copied, &err), ERR_STORAGE, &err);
-    from = (struct storage_wanted){
-        .key = KEY, .size = 5, .tag = "\"0123456789abcdef0123456789abcdef\"", .length = -1};
-    if (has_tags(storage))
-        CHECK_ERR_ROW(label, storage_copy(storage, &from, OTHER_KEY, copied, &err), ERR_STORAGE,
-                      &err);
-    CHECK_INT_ROW(label, count_objects(storage), 1);
-}
-
 /* ---- hints ---- */
 
 CONTRACT(a_hint_of_the_size_is_only_a_hint)

@@ -18,7 +18,6 @@
 #define OTHER_KEY "cd/0123456789abcdef0123456789abcdef"
 #define HELLO_SHA256 "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 #define MIB (1024 * 1024)
-#define FORM_BYTES 65536
 
 static struct storage_s3 *open_raw(const struct config *config, const char *label)
 {
@@ -105,28 +104,6 @@ S3_CONTRACT(other_clients_see_type_and_sha256_of_a_large_object)
     http_reply_release(&reply);
     s3_close(s3);
     free(content);
-}
-
-S3_CONTRACT(a_copy_keeps_type_and_sha256)
-{
-    struct err err;
-    struct http_reply reply;
-    char tag[STORAGE_TAG_SIZE];
-    char copied[STORAGE_TAG_SIZE];
-    const struct put_options options = {
-        .size_hint = 5, .step = 5, .mime = "text/x-test", .ret_tag = tag};
-    const struct storage_wanted from = {.key = KEY, .size = 5, .tag = tag, .length = -1};
-    struct storage_s3 *s3 = open_raw(config, label);
-    REQUIRE(s3);
-    http_reply_init(&reply);
-    CHECK_ERR_ROW(label, put_object_with(storage, KEY, STR("hello"), &options, &err), ERR_OK, &err);
-    CHECK_ERR_ROW(label, storage_copy(storage, &from, OTHER_KEY, copied, &err), ERR_OK, &err);
-    ask(s3, "HEAD", OTHER_KEY, NULL, &reply);
-    CHECK_STR_ROW(label, header(&reply, "content-type"), "text/x-test");
-    CHECK_STR_ROW(label, header(&reply, "x-amz-meta-sha256"), HELLO_SHA256);
-    CHECK_STR_ROW(label, header(&reply, "etag"), copied);
-    http_reply_release(&reply);
-    s3_close(s3);
 }
 
 /* ---- verified ---- */
@@ -276,91 +253,6 @@ S3_CONTRACT(a_presigned_url_answers_the_object_as_an_attachment)
     CHECK_INT_ROW(label, reply.status, 403);
     buf_release(&url);
     http_reply_release(&reply);
-    s3_close(s3);
-}
-
-struct form {
-    struct buf body;
-    const char *instead_of; /* a field that is sent with another value */
-    const char *value;
-};
-
-static void add_field(void *context, const char *name, struct str value)
-{
-    struct form *form = context;
-    if (form->instead_of && strcmp(form->instead_of, name) == 0)
-        value = str_of(form->value);
-    buf_printf(&form->body, "--b\r\nContent-Disposition: form-data; name=\"%s\"\r\n\r\n%.*s\r\n",
-               name, (int)value.len, value.data);
-}
-
-static int post_form(struct storage *storage, struct storage_s3 *s3, struct form *form,
-                     const struct storage_form *wanted, const char *content)
-{
-    struct err err;
-    struct buf url;
-    struct http_reply reply;
-    struct storage_form_out out = {.url = &url, .field = add_field, .context = form};
-    buf_init(&url, 4096);
-    buf_init(&form->body, FORM_BYTES);
-    http_reply_init(&reply);
-    CHECK_ERR(storage_presign_post(storage, wanted, &out, &err), ERR_OK, &err);
-    buf_printf(&form->body,
-               "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n%s"
-               "\r\n--b--\r\n",
-               content);
-    const struct http_request request = {
-        .method = "POST",
-        .url = buf_text(&url),
-        .headers = STR("Content-Type: multipart/form-data; boundary=b\r\n"),
-        .body = buf_str(&form->body),
-        .deadline_ms = 10000,
-        .attempts = 1,
-        .max_body = 1 << 20};
-    CHECK_ERR(http_exchange(s3->client, &request, &reply, &err), ERR_OK, &err);
-    int status = reply.status;
-    http_reply_release(&reply);
-    buf_release(&form->body);
-    buf_release(&url);
-    return status;
-}
-
-S3_CONTRACT(a_presigned_form_takes_what_was_agreed_and_nothing_else)
-{
-    static const struct {
-        const char *name;
-        const char *content;
-        const char *instead_of;
-        const char *value;
-        bool taken;
-    } rows[] = {
-        {"as agreed", "hello", NULL, NULL, true},
-        {"too short", "hell", NULL, NULL, false},
-        {"too long", "hello world", NULL, NULL, false},
-        {"other content", "hallo", NULL, NULL, false},
-        {"other type", "hello", "Content-Type", "text/html", false},
-        {"other key", "hello", "key", OTHER_KEY, false},
-        {"other signature", "hello", "x-amz-signature", "0123", false},
-    };
-    const struct storage_form wanted = {.key = KEY,
-                                        .mime = "text/plain",
-                                        .sha256 = HELLO_SHA256,
-                                        .min_size = 5,
-                                        .max_size = 10,
-                                        .seconds = 300};
-    struct storage_s3 *s3 = open_raw(config, label);
-    REQUIRE(s3);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct err err;
-        char row[96];
-        struct form form = {.instead_of = rows[i].instead_of, .value = rows[i].value};
-        snprintf(row, sizeof row, "%s, %s", label, rows[i].name);
-        int status = post_form(storage, s3, &form, &wanted, rows[i].content);
-        CHECK_ROW(row, rows[i].taken ? status / 100 == 2 : status / 100 == 4);
-        CHECK_INT_ROW(row, count_objects(storage), rows[i].taken ? 1 : 0);
-        if (rows[i].taken)
-            CHECK_ERR_ROW(row, storage_remove(storage, KEY, &err), ERR_OK, &err);
-    }
     s3_close(s3);
 }
 

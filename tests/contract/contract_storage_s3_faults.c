@@ -109,23 +109,6 @@ static void remove_one(struct trial *trial)
                       ERR_NOT_FOUND, &err);
 }
 
-static void copy(struct trial *trial)
-{
-    struct err err;
-    char tag[STORAGE_TAG_SIZE];
-    char copied[STORAGE_TAG_SIZE];
-    const struct put_options options = {.size_hint = -1, .step = LIMIT_IO_BUFFER, .ret_tag = tag};
-    const struct storage_wanted from = {
-        .key = KEY, .size = (int64_t)trial->content.len, .tag = tag, .length = -1};
-    CHECK_ERR_ROW(trial->label, put_object_with(trial->direct, KEY, trial->content, &options, &err),
-                  ERR_OK, &err);
-    enum err_code code = storage_copy(trial->through, &from, OTHER_KEY, copied, &err);
-    check_outcome(trial, code, &err);
-    check_whole(trial, KEY);
-    if (code == ERR_OK)
-        check_whole(trial, OTHER_KEY);
-}
-
 static void look(struct trial *trial)
 {
     struct err err;
@@ -150,7 +133,6 @@ static const struct {
     {"large upload", upload, LARGE},
     {"download", download, MIB},
     {"remove", remove_one, 10},
-    {"copy", copy, 10},
     {"look", look, 10},
 };
 

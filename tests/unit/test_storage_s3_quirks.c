@@ -4,9 +4,6 @@
 #include "s3_scene.h"
 
 #define HIDDEN(code) OK ETAG "Connection: close\r\n\r\n<Error><Code>" code "</Code></Error>"
-#define COPY "PUT /files/" OTHER_KEY " "
-#define COPIED \
-    OK "Connection: close\r\n\r\n<CopyObjectResult><ETag>&quot;e&quot;</ETag></CopyObjectResult>"
 #define FOUND(len) OK ETAG MODIFIED "Content-Length: " len "\r\n\r\n"
 
 /* What the status hides is repeated as what it tells: once where the failure may pass, and not
@@ -61,25 +58,6 @@ TEST(storage_s3_quirks, a_failure_under_200_is_repeated_where_it_may_pass)
         scene_close(&scene, steps, rows[i].name);
     }
     free(content);
-}
-
-TEST(storage_s3_quirks, a_copy_that_fails_under_200_is_repeated)
-{
-    static const struct scripted steps[] = {
-        {"HEAD /files/" OTHER_KEY " ", NOT_FOUND, NULL},
-        {HEAD_BUCKET, OK EMPTY, NULL},
-        {COPY, HIDDEN("InternalError"), NULL},
-        {COPY, COPIED, NULL},
-        {"HEAD /files/" OTHER_KEY " ", FOUND("5"), NULL},
-        {NULL, NULL, NULL},
-    };
-    const struct storage_wanted from = {.key = KEY, .size = 5, .tag = "\"e\"", .length = -1};
-    char tag[STORAGE_TAG_SIZE];
-    struct err err;
-    struct scene scene;
-    scene_open(&scene, steps, 3);
-    CHECK_ERR(storage_copy(scene.storage, &from, OTHER_KEY, tag, &err), ERR_OK, &err);
-    scene_close(&scene, steps, "copy");
 }
 
 /* ---- headers that not every store takes ---- */

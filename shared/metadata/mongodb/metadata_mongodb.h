@@ -311,7 +311,7 @@ enum err_code mongodb_trim_answers(void *state, const struct idempotency_bounds 
 /* ---- the slots, by purpose ---- */
 
 extern const struct metadata_files mongodb_files;       /* _files.c */
-extern const struct metadata_access mongodb_access;     /* _access.c */
+extern const struct metadata_access mongodb_access;     /* _requests.c */
 extern const struct metadata_requests mongodb_requests; /* _requests.c */
 extern const struct metadata_upkeep mongodb_upkeep;     /* _upkeep.c */
 

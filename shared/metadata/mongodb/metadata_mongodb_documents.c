@@ -126,7 +126,7 @@ bool mongodb_read_document(const bson_t *document, const char *name, bson_t *ret
  *   updatedMs                      unless it is createdMs of a row that is not marked deleted
  *   metadata visibility status     unless they are {}, private, ready
  *   by                             which call changed it last
- *   answerKey answer answerMs, changeKey change changeMs    metadata_mongodb_documents.c
+ *   answerKey answer answerMs, changeKey change changeMs    "answers" below
  */
 static const struct {
     const char *name;

@@ -198,9 +198,9 @@ enum err_code sqlite_row_file(sqlite3_stmt *statement, struct file *ret_file, st
 /* ---- the slots, by purpose ---- */
 
 extern const struct metadata_files sqlite_files;       /* _files.c */
-extern const struct metadata_access sqlite_access;     /* _access.c */
+extern const struct metadata_access sqlite_access;     /* _requests.c */
 extern const struct metadata_requests sqlite_requests; /* _requests.c */
-extern const struct metadata_upkeep sqlite_upkeep;     /* _upkeep.c */
+extern const struct metadata_upkeep sqlite_upkeep;     /* _requests.c */
 
 /* The statement for a variant of a listing. */
 void sqlite_list_sql(unsigned variant, struct buf *out);

@@ -313,7 +313,6 @@ static enum err_code list_files(struct sqlite_connection *connection, void *args
     return code;
 }
 
-/* _list.c */
 static enum err_code sqlite_file_list(void *state, const struct file_query *query, int64_t now_ms,
                                       struct file_listing *listing, struct err *err)
 {

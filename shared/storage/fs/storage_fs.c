@@ -464,42 +464,6 @@ static enum err_code fs_sendfile_path(void *state, const char *key, int64_t expe
     return ERR_OK;
 }
 
-/* ---- copying ---- */
-
-static enum err_code copy_bytes(struct fs_get *get, void *put, struct err *err)
-{
-    size_t len = 0;
-    char *buffer = malloc(LIMIT_IO_BUFFER);
-    enum err_code code = buffer ? ERR_OK : fs_failed(err, ENOMEM, "copy");
-    while (code == ERR_OK) {
-        code = fs_get_read(get, buffer, LIMIT_IO_BUFFER, &len, err);
-        if (code != ERR_OK || len == 0)
-            break;
-        code = fs_put_write(put, buffer, len, err);
-    }
-    free(buffer);
-    return code;
-}
-
-static enum err_code fs_copy(void *state, const struct storage_wanted *from, const char *to,
-                             char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-{
-    static const unsigned char unused[32];
-    const struct storage_wanted whole = {from->key, from->size, NULL, 0, -1};
-    void *get = NULL;
-    void *put = NULL;
-    enum err_code code = fs_get_open(state, &whole, &get, err);
-    if (code == ERR_OK)
-        code = fs_put_begin(state, to, from->size, &put, err);
-    if (code == ERR_OK)
-        code = copy_bytes(get, put, err);
-    if (code == ERR_OK)
-        code = fs_put_commit(put, unused, ret_tag, err);
-    fs_put_close(put);
-    fs_get_close(get);
-    return code;
-}
-
 /* ---- removing ---- */
 
 static enum err_code unlink_object(int shard_fd, const char *key, struct err *err)
@@ -665,7 +629,6 @@ static const struct storage_downloads downloads = {
 
 static const struct storage_objects objects = {
     .stat = fs_stat,
-    .copy = fs_copy,
     .remove = fs_remove,
     .remove_orphan = fs_remove_orphan,
     .list = fs_list,

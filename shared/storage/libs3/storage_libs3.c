@@ -339,96 +339,6 @@ static enum err_code libs3_remove_orphan(void *state, const char *key,
 
 /* ---- copying ---- */
 
-#define COPIED_TAG_SIZE 256 /* libs3 writes no bound of ours, but its own of this many bytes */
-
-struct copying {
-    const char *from;
-    const char *to;
-    char tag[COPIED_TAG_SIZE];
-    int64_t modified_s;
-};
-
-static void start_copy(struct libs3_request *request, S3RequestContext *context)
-{
-    struct copying *copying = request->detail;
-    copying->tag[0] = '\0';
-    request->libs3->library->copy_object(&request->libs3->target, copying->from, NULL, copying->to,
-                                         NULL, &copying->modified_s, COPIED_TAG_SIZE, copying->tag,
-                                         context, &libs3_response_handler, request);
-}
-
-/* The copy must be of the object that was meant: libs3 can't make that a condition. A copy with the
- * same tag is; else the original must still have its own. */
-static enum err_code check_copy(struct storage_libs3 *libs3, const struct storage_wanted *from,
-                                const char *to, char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-{
-    struct libs3_request copy;
-    struct libs3_request original;
-    const struct storage_wanted copied = {.key = to, .size = from->size};
-    enum err_code code = libs3_look(libs3, to, &copy, err);
-    if (code == ERR_OK)
-        code = libs3_check_wanted(&copy, &copied, err);
-    if (code == ERR_OK && strcmp(copy.tag, from->tag) != 0) {
-        code = libs3_look(libs3, from->key, &original, err);
-        if (code == ERR_OK)
-            code = libs3_check_wanted(&original, from, err);
-    }
-    if (code == ERR_OK)
-        memcpy(ret_tag, copy.tag, STORAGE_TAG_SIZE);
-    return code;
-}
-
-/* The object to copy is there as it must be, and nothing stands where the copy goes. */
-static enum err_code check_before_copy(struct storage_libs3 *libs3,
-                                       const struct storage_wanted *wanted, const char *to,
-                                       struct libs3_request *ret_seen, struct err *err)
-{
-    struct libs3_request taken;
-    struct err expected;
-    enum err_code code = libs3_look(libs3, wanted->key, ret_seen, err);
-    if (code == ERR_OK)
-        code = libs3_check_wanted(ret_seen, wanted, err);
-    if (code != ERR_OK)
-        return code;
-    code = libs3_head(libs3, to, 0, &taken, &expected);
-    if (code == ERR_NOT_FOUND)
-        return ERR_OK;
-    if (code == ERR_OK)
-        return err_set_internal(err, ERR_EXISTS, 0, "copy", "The storage key is taken.");
-    *err = expected;
-    return code;
-}
-
-static enum err_code copy_claimed(struct storage_libs3 *libs3, const struct storage_wanted *wanted,
-                                  const char *to, char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-{
-    struct libs3_request seen;
-    struct err ignored;
-    struct copying copying = {.from = wanted->key, .to = to};
-    struct libs3_request request = {
-        .libs3 = libs3, .operation = "copy", .start = start_copy, .detail = &copying};
-    enum err_code code = check_before_copy(libs3, wanted, to, &seen, err);
-    if (code == ERR_OK)
-        code = libs3_run(&request, err);
-    if (code != ERR_OK)
-        return code;
-    const struct storage_wanted from = {.key = wanted->key, .size = seen.length, .tag = seen.tag};
-    code = check_copy(libs3, &from, to, ret_tag, err);
-    if (code != ERR_OK)
-        (void)!libs3_remove(libs3, to, &ignored); /* what stays is the sweep's */
-    return code;
-}
-
-static enum err_code libs3_copy(void *state, const struct storage_wanted *from, const char *to,
-                                char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-{
-    struct libs3_claim claim = {.key = to};
-    libs3_claim_take(state, &claim);
-    enum err_code code = copy_claimed(state, from, to, ret_tag, err);
-    libs3_claim_release(state, &claim);
-    return code;
-}
-
 #define METRIC_INDEX 2
 #define LOCATION_SIZE 256
 #define DEFAULT_REGION "us-east-1" /* whose buckets are made without naming it */
@@ -634,7 +544,6 @@ static const struct storage_downloads downloads = {
 
 static const struct storage_objects objects = {
     .stat = libs3_stat,
-    .copy = libs3_copy,
     .remove = libs3_remove,
     .remove_orphan = libs3_remove_orphan,
     .list = libs3_list,

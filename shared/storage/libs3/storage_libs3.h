@@ -199,7 +199,6 @@ struct libs3_library {
     __typeof__(&S3_put_object) put_object;
     __typeof__(&S3_get_object) get_object;
     __typeof__(&S3_head_object) head_object;
-    __typeof__(&S3_copy_object) copy_object;
     __typeof__(&S3_delete_object) delete_object;
     /* libxml2's, which libs3 calls from any thread and never initialises. */
     void (*init_xml)(void);

@@ -125,7 +125,6 @@ static const struct {
     SYMBOL(put_object),
     SYMBOL(get_object),
     SYMBOL(head_object),
-    SYMBOL(copy_object),
     SYMBOL(delete_object),
     {"xmlInitParser", offsetof(struct libs3_library, init_xml)},
 };

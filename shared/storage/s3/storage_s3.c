@@ -196,84 +196,8 @@ static enum err_code s3_remove_orphan(void *state, const char *key,
     return code;
 }
 
-/* ---- copy ---- */
-
-/* The key must be free: CopyObject itself overwrites, and few stores take a condition on it. Keys
- * are random and used once, so nobody else writes there between the question and the copy. */
-static enum err_code check_target(struct storage_s3 *s3, const char *to, struct err *err)
-{
-    struct s3_head head;
-    enum err_code code = s3_head_object(s3, to, 0, &head, err);
-    if (code == ERR_OK)
-        return err_set_internal(err, ERR_EXISTS, 0, "copy object", "The storage key is taken.");
-    return code == ERR_NOT_FOUND ? ERR_OK : code;
-}
-
-static enum err_code send_copy(struct storage_s3 *s3, const struct storage_wanted *from,
-                               const char *to, struct err *err)
-{
-    struct s3_call call = {.operation = "copy object", .method = "PUT", .key = to};
-    struct http_reply reply;
-    struct buf source;
-    struct buf tag;
-    buf_init(&source, LIMIT_BUCKET_BYTES + LIMIT_KEY_BYTES + 2);
-    buf_init(&tag, STORAGE_TAG_SIZE);
-    http_reply_init(&reply);
-    buf_printf(&source, "/%s/%s", s3->bucket, from->key);
-    s3_call_header(&call, "x-amz-copy-source", buf_text(&source));
-    if (from->tag && *from->tag)
-        s3_call_header(&call, "x-amz-copy-source-if-match", from->tag);
-    enum err_code code = s3_run(s3, &call, &reply, err);
-    if (code == ERR_OK &&
-        s3_xml_value(buf_str(&reply.body), "CopyObjectResult/ETag", &tag, err) != ERR_OK)
-        code = s3_failure(&call, &reply, err);
-    http_reply_release(&reply);
-    buf_release(&source);
-    buf_release(&tag);
-    return code;
-}
-
-/* What was copied must be as large as it was said to be, else it goes again. */
-static enum err_code check_copy(struct storage_s3 *s3, const struct storage_wanted *from,
-                                const char *to, struct s3_head *ret_head, struct err *err)
-{
-    enum err_code code = s3_head_object(s3, to, 0, ret_head, err);
-    if (code == ERR_NOT_FOUND)
-        return err_set_internal(err, ERR_STORAGE, 0, "copy object", "The copy is not there.");
-    if (code != ERR_OK || from->size < 0 || ret_head->stat.size == from->size)
-        return code;
-    struct err ignored;
-    if (s3_remove(s3, to, &ignored) != ERR_OK)
-        return err_set_internal(err, ERR_STORAGE, 0, "copy object",
-                                "The object has another size, and so has its copy, which stays.");
-    return err_set_internal(err, ERR_STORAGE, 0, "copy object", "The object has another size.");
-}
-
-static enum err_code s3_copy(void *state, const struct storage_wanted *from, const char *to,
-                             char ret_tag[STORAGE_TAG_SIZE], struct err *err)
-{
-    struct storage_s3 *s3 = state;
-    struct s3_head head;
-    enum err_code code = storage_check_key(from->key, err);
-    if (code == ERR_OK)
-        code = storage_check_key(to, err);
-    if (code == ERR_OK && from->size > S3_COPY_BYTES)
-        code = err_set_internal(err, ERR_STORAGE, 0, "copy object",
-                                "A store copies objects of up to 5 GiB only.");
-    if (code == ERR_OK)
-        code = check_target(s3, to, err);
-    if (code == ERR_OK)
-        code = send_copy(s3, from, to, err);
-    if (code == ERR_OK)
-        code = check_copy(s3, from, to, &head, err);
-    if (code == ERR_OK)
-        memcpy(ret_tag, head.stat.tag, sizeof head.stat.tag);
-    return code;
-}
-
 const struct storage_objects s3_objects = {
     .stat = s3_stat,
-    .copy = s3_copy,
     .remove = s3_remove,
     .remove_orphan = s3_remove_orphan,
     .list = s3_list,
@@ -492,7 +416,6 @@ static enum err_code s3_init(const struct config *config, const struct clock *cl
 /* What clients are given to reach the store themselves. No request is made here. */
 
 #define PATH_BYTES 512
-#define FIELDS_MAX 3
 
 static enum err_code s3_presign_get(void *state, const struct storage_link *link,
                                     struct buf *ret_url, struct err *err)
@@ -522,54 +445,6 @@ static enum err_code s3_presign_get(void *state, const struct storage_link *link
     return code;
 }
 
-/* The fields that the client must send as they are: the store checks each. */
-static size_t exact_fields(const struct storage_s3 *s3, const struct storage_form *form,
-                           char checksum[45], struct sigv4_pair fields[FIELDS_MAX])
-{
-    size_t count = 0;
-    unsigned char sha256[32];
-    if (form->mime && *form->mime)
-        fields[count++] = (struct sigv4_pair){STR("Content-Type"), str_of(form->mime)};
-    if (form->sha256 && text_unhex(str_of(form->sha256), sha256, sizeof sha256)) {
-        text_base64(sha256, sizeof sha256, checksum);
-        if (!(atomic_load(&s3->refused) & S3_CHECKSUM))
-            fields[count++] = (struct sigv4_pair){STR(S3_CHECKSUM_HEADER), str_of(checksum)};
-        fields[count++] = (struct sigv4_pair){STR(S3_SHA256_HEADER), str_of(form->sha256)};
-    }
-    return count;
-}
-
-static enum err_code s3_presign_post(void *state, const struct storage_form *form,
-                                     const struct storage_form_out *out, struct err *err)
-{
-    const struct storage_s3 *s3 = state;
-    struct sigv4_pair fields[FIELDS_MAX];
-    char checksum[45];
-    struct buf path;
-    enum err_code code = storage_check_key(form->key, err);
-    if (code != ERR_OK)
-        return code;
-    const struct sigv4_policy policy = {
-        .bucket = s3->bucket,
-        .key = form->key,
-        .exact = fields,
-        .exact_count = exact_fields(s3, form, checksum, fields),
-        .min_size = form->min_size,
-        .max_size = form->max_size,
-        .now_ms = clock_wall_ms(s3->clock),
-        .seconds = form->seconds,
-    };
-    buf_init(&path, PATH_BYTES);
-    s3_path(&s3->public_endpoint, s3->bucket, NULL, &path);
-    buf_printf(out->url, "%s://%s%s", s3->public_endpoint.scheme, s3->public_endpoint.host,
-               buf_text(&path));
-    buf_release(&path);
-    if (out->url->failed)
-        return err_set_internal(err, ERR_NO_MEMORY, 0, "presign", "Out of memory.");
-    return sigv4_post(&s3->credentials, &policy, out->field, out->context, err);
-}
-
 const struct storage_presigning s3_presigning = {
     .get = s3_presign_get,
-    .post = s3_presign_post,
 };

@@ -28,7 +28,6 @@
 
 #define S3_REPLY_BYTES (64 * 1024)           /* of an answer that is no listing */
 #define S3_LISTING_BYTES (16 * 1024 * 1024)  /* of one page of a listing */
-#define S3_COPY_BYTES (5LL << 30)            /* "CopyObject": larger ones need copies by parts */
 #define S3_NONCE_SIZE 33                     /* 32 hexadecimal digits and a NUL */
 #define S3_SHA256_HEADER "x-amz-meta-sha256" /* what was uploaded, for other clients */
 #define S3_CHECKSUM_HEADER "x-amz-checksum-sha256"

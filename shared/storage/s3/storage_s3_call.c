@@ -195,7 +195,7 @@ static bool is_success(const struct http_reply *reply)
 }
 
 /* Calls that take long are answered 200 before their outcome is known, and a failure follows in the
- * body ("CompleteMultipartUpload", "CopyObject"). */
+ * body ("CompleteMultipartUpload"). */
 static bool holds_error(const struct http_reply *reply)
 {
     return s3_xml_has_root(buf_str(&reply->body), "Error");

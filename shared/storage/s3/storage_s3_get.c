@@ -10,7 +10,8 @@
 
 #define RANGE_SIZE 64
 #define RESUMES_MAX 2
-#define SLOWEST_BYTES_PER_MS 256 /* slower stores are given up */
+#define SLOWEST_BYTES_PER_MS 256  /* slower stores are given up */
+#define UNKNOWN_BYTES (5LL << 30) /* time is given for so many where the length is not known */
 
 struct s3_get {
     struct storage_s3 *s3;
@@ -123,7 +124,7 @@ static bool is_whole(const struct s3_get *get)
 static void limit_time(const struct s3_get *get, struct s3_call *call)
 {
     const struct storage_s3 *s3 = get->s3;
-    int64_t bytes = get->left >= 0 ? get->left : S3_COPY_BYTES;
+    int64_t bytes = get->left >= 0 ? get->left : UNKNOWN_BYTES;
     int64_t attempts = s3->deadline_ms / s3->stall_ms;
     call->deadline_ms = s3->deadline_ms + bytes / SLOWEST_BYTES_PER_MS;
     call->attempts = attempts < 1 ? 1 : (unsigned)attempts;
