@@ -154,7 +154,7 @@ def test_dockerfiles_pass_hadolint():
 def test_the_images_have_what_the_programs_load():
     text = (REPOSITORY / "docker/Dockerfile").read_text()
     assert set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE)) == {
-        "build", "runtime", "gateway", "backend", "all-in-one"}
+        "build", "files", "runtime", "gateway", "backend", "all-in-one"}
     assert "STOPSIGNAL SIGINT" in text and "USER 5921:5921" in text
     assert text.count("HEALTHCHECK") == 3
 
