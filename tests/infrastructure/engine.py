@@ -49,6 +49,7 @@ def make_base():
         (root / "etc/apt/sources.list").write_text("".join(
             f"deb {MIRROR}{suffix} {suite} main\n" for suffix, suite in (
                 ("", "bookworm"), ("", "bookworm-updates"), ("-security", "bookworm-security"))))
+        ROOT.parent.mkdir(parents=True, exist_ok=True)
         new = ROOT.with_suffix(".new")
         with tarfile.open(new, "w") as archive:
             archive.add(root, ".")
