@@ -11,7 +11,7 @@ test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov 
     curl git openssl prometheus prometheus-alertmanager chromium chromium-driver
     rsyslog maven openjdk-17-jre-headless systemd'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
-container_packages='docker.io debootstrap iptables python3-venv'
+container_packages='docker.io debootstrap iptables iproute2 python3-venv'
 
 wanted=''
 for set in "${@:-run}"; do

@@ -49,6 +49,7 @@ def make_base():
         (root / "etc/apt/sources.list").write_text("".join(
             f"deb {MIRROR}{suffix} {suite} main\n" for suffix, suite in (
                 ("", "bookworm"), ("", "bookworm-updates"), ("-security", "bookworm-security"))))
+        ROOT.parent.mkdir(parents=True, exist_ok=True)
         new = ROOT.with_suffix(".new")
         with tarfile.open(new, "w") as archive:
             archive.add(root, ".")
@@ -57,13 +58,32 @@ def make_base():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_network(forward):
+    """What dockerd leaves behind: its bridge, its chains, the rules that lead there, the policy of FORWARD."""
+    subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
+    run("iptables", *forward.split())
+    for table in ("filter", "nat"):
+        rules = run("iptables", "-t", table, "-S").splitlines()
+        for rule in rules:
+            if rule.startswith("-A") and ("DOCKER" in rule or "docker0" in rule or "172.30.249." in rule):
+                subprocess.run(["iptables", "-t", table, "-D", *rule.split()[1:]], capture_output=True,
+                               check=False)
+        for rule in rules:
+            if rule.startswith("-N DOCKER"):
+                subprocess.run(["iptables", "-t", table, "-X", rule.split()[1]], capture_output=True,
+                               check=False)
+
+
 class Engine:
     def __init__(self):
         self.host = os.environ.get("COFFER_TEST_DOCKER")
-        self.process = self.folder = None
+        self.process = self.folder = self.forward = None
 
     def __enter__(self):
         if not self.host:
+            assert not Path("/sys/class/net/docker0").exists(), (
+                "a Docker engine runs here, or left its bridge docker0: name it in COFFER_TEST_DOCKER")
+            self.forward = run("iptables", "-S", "FORWARD").splitlines()[0]  # dockerd changes it
             self.folder = Path(tempfile.mkdtemp(prefix="coffer-docker."))
             self.host = f"unix://{self.folder}/docker.sock"
             with (self.folder / "log").open("wb") as log:
@@ -93,6 +113,7 @@ class Engine:
                 self.process.kill()
                 self.process.wait()
             shutil.rmtree(self.folder, ignore_errors=True)
+            remove_network(self.forward)
 
     def __call__(self, *arguments, **options):
         return run(DOCKER, "-H", self.host, *arguments, **options)
