@@ -1,7 +1,7 @@
 /*
- * AWS Signature Version 4 for S3: header signing, presigned URLs, POST policies (AWS "Signature
- * Version 4 signing process", "Authenticating Requests: Using Query Parameters", "Browser-Based
- * Uploads Using POST"). Pure functions of their arguments: no clock, no network. Thread-safe.
+ * AWS Signature Version 4 for S3: header signing and presigned URLs (AWS "Signature Version 4
+ * signing process", "Authenticating Requests: Using Query Parameters"). Pure functions of their
+ * arguments: no clock, no network. Thread-safe.
  *
  * Errors of all: ERR_NO_MEMORY when `out` is too small (what was there stays) or memory ran out,
  * ERR_INTERNAL for what can't be signed: a control character, more than SIGV4_PAIRS_MAX pairs.
@@ -14,7 +14,7 @@
 #include "base/errors.h"
 #include "base/str.h"
 
-#define SIGV4_PAIRS_MAX 32      /* query parameters, headers, form fields of the caller */
+#define SIGV4_PAIRS_MAX 32      /* query parameters and headers of the caller */
 #define SIGV4_SIGNATURE_SIZE 65 /* 64 hexadecimal digits and a NUL */
 #define SIGV4_UNSIGNED "UNSIGNED-PAYLOAD"
 
@@ -59,26 +59,7 @@ enum err_code sigv4_presign(const struct sigv4_credentials *credentials,
                             const struct sigv4_request *request, int64_t seconds, struct buf *out,
                             struct err *err) ERR_MUST_CHECK;
 
-struct sigv4_policy {
-    const char *bucket;
-    const char *key;
-    const struct sigv4_pair *exact; /* further form fields, each pinned to its value */
-    size_t exact_count;
-    int64_t min_size; /* bytes */
-    int64_t max_size;
-    int64_t now_ms;
-    int64_t seconds; /* valid for */
-};
-
-/* Told of each field of the form, in the order they go into it, the file's last (not told).
- * `value` is borrowed for the call. */
-typedef void sigv4_field_callback(void *context, const char *name, struct str value);
-/* Nothing is told unless all could be signed. Names and values must be UTF-8 (else ERR_INTERNAL). */
-enum err_code sigv4_post(const struct sigv4_credentials *credentials,
-                         const struct sigv4_policy *policy, sigv4_field_callback *callback,
-                         void *context, struct err *err) ERR_MUST_CHECK;
-
-/* The signature of any text on a day, in hexadecimal: what the three above end in. */
+/* The signature of any text on a day, in hexadecimal: what the two above end in. */
 enum err_code sigv4_signature(const struct sigv4_credentials *credentials, int64_t now_ms,
                               struct str text, char ret_hex[SIGV4_SIGNATURE_SIZE], struct err *err)
     ERR_MUST_CHECK;

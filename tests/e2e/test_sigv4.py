@@ -1,4 +1,4 @@
-"""Signatures, byte for byte those of botocore: headers, presigned URLs, POST policies.
+"""Signatures, byte for byte those of botocore: headers and presigned URLs.
 
 tests/tools/sigv4_sign.c signs with shared/net/sigv4.c what is drawn here.
 """
@@ -185,39 +185,3 @@ def test_urls_are_presigned_as_by_botocore():
         with fixed(one.now):
             auth.add_auth(request)
         assert answer == request.url, one.__dict__
-
-
-def test_policies_are_those_of_boto3():
-    requests, expected = [], []
-    for seed in range(COUNT):
-        draw = random.Random(f"policies {seed}")
-        keys, now, region = credentials(draw), moment(draw), draw.choice(["us-east-1", "garage"])
-        key, seconds = "k" + text(draw, 6), draw.randint(1, 100000)
-        least, most = draw.randint(0, 10), draw.randint(10, 10**12)
-        pinned = [(name, text(draw, 4)) for name in draw.sample(HEADERS, draw.randint(0, 5))]
-        requests.append(
-            fields_of("post", keys, region, "bucket", key, least, most, now_ms(now), seconds,
-                      pairs=(pinned,))
-        )
-        expected.append(posted(keys, now, region, key, seconds, (least, most), pinned))
-    for answer, fields in zip(signed(requests), expected):
-        lines = answer.split("\n")
-        assert lines.pop() == ""
-        assert list(zip(lines[::2], lines[1::2])) == list(fields.items())
-
-
-def posted(keys, now, region, key, seconds, sizes, pinned):
-    """The form's fields as botocore's own presigner makes them."""
-    auth = botocore.auth.S3SigV4PostAuth(keys, "s3", region)
-    conditions = [["content-length-range", *sizes], {"bucket": "bucket"}]
-    conditions += [{name: value} for name, value in pinned] + [{"key": key}]
-    expires = now + datetime.timedelta(seconds=seconds)
-    request = AWSRequest(method="POST", url="http://127.0.0.1:9000/bucket")
-    request.context["s3-presign-post-fields"] = dict(pinned, key=key)
-    request.context["s3-presign-post-policy"] = {
-        "expiration": expires.strftime(botocore.auth.ISO8601),
-        "conditions": conditions,
-    }
-    with fixed(now):
-        auth.add_auth(request)
-    return request.context["s3-presign-post-fields"]

@@ -2,8 +2,7 @@
  * Signs what tests/e2e/test_sigv4.py asks for. Standard input holds requests, each a run of fields
  * that end in NUL: "sign" or "presign", credentials (access key, secret, session token, region),
  * method, scheme, host, path, payload hash, now in ms, seconds, number of parameters, their names
- * and values, number of headers, their names and values; or "post", credentials, bucket, key, least
- * size, most, now in ms, seconds, number of fields, their names and values. Each answer ends in NUL.
+ * and values, number of headers, their names and values. Each answer ends in NUL.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,33 +93,6 @@ static void answer_request(struct str *rest, bool presign, struct buf *out)
         fail(err.message);
 }
 
-static void write_field(void *context, const char *name, struct str value)
-{
-    struct buf *out = context;
-    buf_printf(out, "%s\n", name);
-    buf_append_str(out, value);
-    buf_append_char(out, '\n');
-}
-
-static void answer_post(struct str *rest, struct buf *out)
-{
-    struct pairs fields;
-    struct err err;
-    const struct sigv4_credentials credentials = next_credentials(rest);
-    struct sigv4_policy policy = {0};
-    policy.bucket = next(rest).data;
-    policy.key = next(rest).data;
-    policy.min_size = next_int(rest);
-    policy.max_size = next_int(rest);
-    policy.now_ms = next_int(rest);
-    policy.seconds = next_int(rest);
-    next_pairs(rest, &fields);
-    policy.exact = fields.list;
-    policy.exact_count = fields.count;
-    if (sigv4_post(&credentials, &policy, write_field, out, &err) != ERR_OK)
-        fail(err.message);
-}
-
 static void answer(struct str *rest, struct buf *out)
 {
     const struct str kind = next(rest);
@@ -129,8 +101,6 @@ static void answer(struct str *rest, struct buf *out)
         answer_request(rest, false, out);
     else if (str_equal(kind, STR("presign")))
         answer_request(rest, true, out);
-    else if (str_equal(kind, STR("post")))
-        answer_post(rest, out);
     else
         fail("no such kind");
     if (out->failed)
