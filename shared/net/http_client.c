@@ -296,7 +296,8 @@ void http_client_usage(struct http_client *client, struct pool_usage *ret_usage)
 }
 
 /* An idle connection that the server has not closed, or a new one. */
-static struct http_connection *http_client_take(struct http_client *client, struct err *err)
+static enum err_code http_client_take(struct http_client *client,
+                                      struct http_connection **ret_connection, struct err *err)
 {
     void *item = NULL;
     bool has_place = pool_take(&client->connections, 0, &item); /* always: there is no bound */
@@ -306,11 +307,13 @@ static struct http_connection *http_client_take(struct http_client *client, stru
         has_place = pool_take(&client->connections, 0, &item);
     }
     struct http_connection *connection = item;
-    if (!connection && http_connection_open(&connection, &client->options, err) != ERR_OK) {
+    enum err_code code =
+        connection ? ERR_OK : http_connection_open(&connection, &client->options, err);
+    if (code == ERR_OK)
+        *ret_connection = connection;
+    else
         pool_give(&client->connections, NULL);
-        return NULL;
-    }
-    return connection;
+    return code;
 }
 
 /* Takes ownership; `reusable` after http_connection_finish. */
@@ -388,10 +391,11 @@ static enum err_code exchange_once(void *context, int64_t deadline_ns, struct er
     reply->status = 0;
     buf_reset(&reply->headers);
     buf_reset(&reply->body);
-    struct http_connection *connection = http_client_take(exchange->client, err);
-    if (!connection)
-        return err->code;
-    enum err_code code = http_connection_start(connection, exchange->request, reply, true, err);
+    struct http_connection *connection;
+    enum err_code code = http_client_take(exchange->client, &connection, err);
+    if (code != ERR_OK)
+        return code;
+    code = http_connection_start(connection, exchange->request, reply, true, err);
     if (code == ERR_OK)
         code = http_connection_run(connection, HTTP_UNTIL_END, deadline_ns, err);
     if (code == ERR_OK)
@@ -448,11 +452,10 @@ static enum err_code open_once(void *context, int64_t deadline_ns, struct err *e
     reply->status = 0;
     buf_reset(&reply->headers);
     buf_reset(&reply->body);
-    stream->connection = http_client_take(stream->client, err);
-    if (!stream->connection)
-        return err->code;
-    enum err_code code =
-        http_connection_start(stream->connection, stream->request, reply, false, err);
+    enum err_code code = http_client_take(stream->client, &stream->connection, err);
+    if (code != ERR_OK)
+        return code;
+    code = http_connection_start(stream->connection, stream->request, reply, false, err);
     if (code == ERR_OK)
         code = http_connection_run(stream->connection, HTTP_UNTIL_HEAD, deadline_ns, err);
     if (code != ERR_OK)
