@@ -109,7 +109,7 @@ $(PROGRAMS): $(LIB)
 $(MONGODB_OBJECTS) $(patsubst %.c,$(BUILD)/%.o,$(UNIT_SOURCES) $(CONTRACT_SOURCES) $(SUPPORT_SOURCES)): \
 	CFLAGS_ALL += -isystem /usr/include/libmongoc-1.0 -isystem /usr/include/libbson-1.0
 
-$(BUILD)/shared/observe/stack.o: CFLAGS_ALL += $(BACKTRACE_INCLUDE)
+$(BUILD)/shared/observe/stack_names.o: CFLAGS_ALL += $(BACKTRACE_INCLUDE)
 
 $(MONGODB_PLUGIN): $(MONGODB_OBJECTS) $(LIB)
 	@mkdir -p $(@D)
@@ -313,7 +313,7 @@ TIDY_FLAGS := -std=c17 $(WARNINGS) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"'
 # How far clang's analyzer follows calls: deep takes eight times as long.
 TIDY_MODE ?= shallow
 TIDY := build/tidy-$(TIDY_MODE)
-$(TIDY)/shared/observe/stack.stamp: TIDY_FLAGS += $(BACKTRACE_INCLUDE)
+$(TIDY)/shared/observe/stack_names.stamp: TIDY_FLAGS += $(BACKTRACE_INCLUDE)
 
 .PHONY: lint format tidy settings
 lint: ## layout, static analysis, layers, sizes, shell scripts, generated documentation

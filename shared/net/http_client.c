@@ -479,6 +479,8 @@ enum err_code http_stream_open(struct http_client *client, const struct http_req
     const int64_t deadline_ns = now_ns(stream) + request->deadline_ms * HTTP_NS_PER_MS;
     const struct http_attempts attempts = {request, reply, open_once, stream};
     enum err_code code = http_client_attempts(client, &attempts, deadline_ns, err);
+    if (code == ERR_OK && !stream->connection)
+        code = err_set_internal(err, ERR_INTERNAL, 0, "exchange", "no connection");
     if (code != ERR_OK) {
         http_stream_close(stream);
         return code;
