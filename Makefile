@@ -347,6 +347,14 @@ format: ## lay out all C files as .clang-format says
 settings: build ## write .env.example and the settings table of docs/OPERATIONS.md
 	@tests/support/settings.sh write build/release/bin/coffer
 
+# Not installed: what needs the source tree.
+INFRASTRUCTURE = $(shell find infrastructure -type f -not -path 'infrastructure/scripts/*' -not -name '*.pyc')
+DOCUMENTS := README.md CHANGES.md CONTRIBUTING.md $(wildcard docs/*.md docs/decisions/*.md)
+
+.PHONY: hooks
+hooks: ## check what is staged before each commit of this clone
+	git config core.hooksPath tests/support/hooks
+
 .PHONY: install clean help
 install: build ## install to PREFIX (/usr/local) below DESTDIR; without DESTDIR make the user coffer
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/libexec/coffer' \
@@ -355,6 +363,14 @@ install: build ## install to PREFIX (/usr/local) below DESTDIR; without DESTDIR 
 	install -m 755 $(PROGRAMS) $(MONGODB_PLUGIN) $(GATE) '$(DESTDIR)$(PREFIX)/libexec/coffer'
 	install -m 644 lighttpd/*.conf lighttpd/*.bash lighttpd/*.sh '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd'
 	install -m 644 lighttpd/errors/*.html '$(DESTDIR)$(PREFIX)/share/coffer/lighttpd/errors'
+	@for file in $(INFRASTRUCTURE); do \
+		mode=644; [ ! -x "$$file" ] || mode=755; \
+		install -D -m "$$mode" "$$file" '$(DESTDIR)$(PREFIX)/share/coffer/'"$$file"; \
+	done
+	@for file in $(DOCUMENTS); do \
+		install -D -m 644 "$$file" '$(DESTDIR)$(PREFIX)/share/doc/coffer/'"$$file"; \
+	done
+	install -m 644 .env.example '$(DESTDIR)$(PREFIX)/share/doc/coffer/env.example'
 	$(if $(DESTDIR),,infrastructure/scripts/make-user)
 	install -m 644 LICENSE docs/licenses/*.txt '$(DESTDIR)$(PREFIX)/share/doc/coffer'
 

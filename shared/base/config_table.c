@@ -251,8 +251,9 @@ const struct setting config_settings[] = {
      .default_text = "0",
      .derived_default = "512M with STORAGE_DRIVER=fs, else 1G",
      BYTES(0, 1024 * GIB),
-     .meaning = "Memory (a tmpfs) for uploads that come faster than they are stored; at least "
-                "MAX_FILE_SIZE. Put it on disk by a mount at RUNTIME_DIR/spool"},
+     .meaning =
+         "Memory (a tmpfs) for uploads that come faster than they are stored, a size such as "
+         "512M; at least MAX_FILE_SIZE. Put it on disk by a mount at RUNTIME_DIR/spool"},
     {.name = "LOG_FILE",
      .type = SETTING_LOG,
      AT(log_file),
@@ -274,7 +275,9 @@ const struct setting config_settings[] = {
      AT(log_queue_bytes),
      .default_text = "4M",
      BYTES(64 * KIB, GIB),
-     .meaning = "Log lines of each program that may wait to be written; past it they are dropped"},
+     .meaning =
+         "Log lines of each program that may wait to be written, a size such as 4M; past it they "
+         "are dropped"},
     {.name = "ACCESS_LOG",
      .type = SETTING_BOOL,
      AT(access_log),
@@ -297,7 +300,9 @@ const struct setting config_settings[] = {
      AT(sentry_spool_bytes),
      .default_text = "16M",
      BYTES(0, GIB),
-     .meaning = "Disk for reports that wait until they can be sent; past it they are dropped"},
+     .meaning =
+         "Disk for reports that wait until they can be sent, a size such as 16M; past it they are "
+         "dropped"},
     {.name = "OTEL_EXPORTER_OTLP_ENDPOINT",
      AT(otlp_endpoint),
      .default_text = "",
@@ -326,7 +331,7 @@ const struct setting config_settings[] = {
      .default_text = "64M",
      BYTES(0, 1024 * GIB),
      .meaning = "Space that uploads and other changes leave free on the disk of DATA_DIR, so that "
-                "deletes still work"},
+                "deletes still work; a size such as 64M"},
     {.name = "IDEMPOTENCY_KEYS",
      AT(idempotency_keys),
      .default_text = "10000",
@@ -337,12 +342,12 @@ const struct setting config_settings[] = {
      AT(idempotency_bytes),
      .default_text = "16M",
      BYTES(64 * KIB, 1024 * GIB),
-     .meaning = "Bytes of such answers that are kept for an owner"},
+     .meaning = "Bytes of such answers that are kept for an owner, a size such as 16M"},
     {.name = "MAX_FILE_SIZE",
      AT(max_file_size),
      .default_text = "52428800",
      BYTES(1, 1024 * GIB),
-     .meaning = "Largest file that is accepted"},
+     .meaning = "Largest file that is accepted, a size such as 50M"},
     {.name = "AUTH_MODE",
      .type = SETTING_CHOICE,
      AT(auth_mode),
@@ -436,7 +441,8 @@ const struct setting config_settings[] = {
      AT(body_min_rate),
      .default_text = "1024",
      BYTES(0, GIB),
-     .meaning = "Bytes a second an upload must reach over BODY_IDLE_SECONDS; 0 = off"},
+     .meaning =
+         "Bytes a second an upload must reach over BODY_IDLE_SECONDS, a size such as 1K; 0 = off"},
     {.name = "DOWNLOAD_RATE_SECONDS",
      AT(download_rate_seconds),
      .default_text = "60",
@@ -446,7 +452,8 @@ const struct setting config_settings[] = {
      AT(download_min_rate),
      .default_text = "2K",
      BYTES(0, GIB),
-     .meaning = "Bytes a second the client of such a download must take; 0 = off"},
+     .meaning =
+         "Bytes a second the client of such a download must take, a size such as 2K; 0 = off"},
     {.name = "REQUEST_DEADLINE_SECONDS",
      AT(request_deadline_seconds),
      .default_text = "30",
@@ -539,7 +546,8 @@ const struct setting config_settings[] = {
      AT(s3_part_size),
      .default_text = "8M",
      BYTES(5 * MIB, 512 * MIB),
-     .meaning = "Part of a multipart upload; larger files are sent in such parts"},
+     .meaning =
+         "Part of a multipart upload, a size such as 8M; larger files are sent in such parts"},
     {.name = "S3_ATTEMPTS",
      AT(s3_attempts),
      .default_text = "3",
@@ -564,12 +572,15 @@ const struct setting config_settings[] = {
      AT(upload_memory),
      .default_text = "128M",
      BYTES(5 * MIB, 1024 * GIB),
-     .meaning = "Memory for parts of all uploads to the store at once; past it uploads wait"},
+     .meaning =
+         "Memory for parts of all uploads to the store at once, a size such as 128M; past it "
+         "uploads wait"},
     {.name = "OBJECT_CACHE",
      AT(object_cache),
      .default_text = "16M",
      BYTES(0, 1024 * GIB),
-     .meaning = "Memory for small files (up to 64 KiB) read from the store; 0: none"},
+     .meaning =
+         "Memory for small files (up to 64 KiB) read from the store, a size such as 16M; 0: none"},
     {.name = "DOWNLOAD_MODE",
      .type = SETTING_CHOICE,
      AT(download_mode),
