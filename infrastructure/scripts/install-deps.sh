@@ -9,7 +9,7 @@ run_packages='gcc libc6-dev make lighttpd libfcgi-dev libsqlite3-dev libcjson-de
 server_packages='python3-venv util-linux ca-certificates'
 test_packages='clang clang-format clang-tidy libclang-rt-14-dev shellcheck lcov libcunit1-dev
     curl git openssl prometheus prometheus-alertmanager chromium chromium-driver
-    rsyslog maven openjdk-17-jre-headless systemd'
+    rsyslog maven openjdk-17-jre-headless systemd logrotate'
 bench_packages='lighttpd-mod-webdav wrk nodejs npm'
 container_packages='docker.io debootstrap iptables iproute2 python3-venv'
 

@@ -68,19 +68,19 @@ def test_links_of_the_documents_lead_somewhere(installed):
 
 
 def test_the_file_for_logrotate(tmp_path):
-    """Its command is one that coffer-serve knows; logrotate itself reads it where it is installed."""
+    """Its command is one that coffer-serve knows; logrotate itself reads it."""
     text = (REPOSITORY / "infrastructure/logrotate/coffer").read_text()
     assert "nocreate" in text and "delaycompress" in text
     assert "copytruncate" not in re.sub(r"#.*", "", text)
     assert re.search(r"coffer-serve --env-file \S+ reopen", text)
     logrotate = shutil.which("logrotate", path="/usr/sbin:/usr/bin")
-    if logrotate:
-        own = tmp_path / "coffer"  # the user need not exist here
-        own.write_text(re.sub(r"^ *su .*\n", "", text, flags=re.M))
-        own.chmod(0o644)
-        done = subprocess.run([logrotate, "-d", "-s", tmp_path / "state", own], check=False,
-                              capture_output=True, text=True)
-        assert done.returncode == 0 and "error:" not in done.stderr, done.stderr
+    assert logrotate, "logrotate is needed (make deps-test)"
+    own = tmp_path / "coffer"  # the user need not exist here
+    own.write_text(re.sub(r"^ *su .*\n", "", text, flags=re.M))
+    own.chmod(0o644)
+    done = subprocess.run([logrotate, "-d", "-s", tmp_path / "state", own], check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "error:" not in done.stderr, done.stderr
 
 
 def test_hooks_refuse_what_lint_would(tmp_path):
