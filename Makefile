@@ -349,7 +349,7 @@ settings: build ## write .env.example and the settings table of docs/OPERATIONS.
 
 # Not installed: what needs the source tree.
 INFRASTRUCTURE = $(shell find infrastructure -type f -not -path 'infrastructure/scripts/*' -not -name '*.pyc')
-DOCUMENTS := README.md CHANGES.md CONTRIBUTING.md $(wildcard docs/*.md docs/decisions/*.md)
+DOCUMENTS := README.md CHANGES.md CONTRIBUTING.md infrastructure/README.md $(wildcard docs/*.md docs/decisions/*.md)
 
 .PHONY: hooks
 hooks: ## check what is staged before each commit of this clone

@@ -92,7 +92,7 @@ def test_hooks_refuse_what_lint_would(tmp_path):
 
     for name in ("shared/base", "fcgi-apps", "cli", "tests"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("Makefile", "VERSION", ".clang-format", "shared/base/errors.h"):
+    for name in ("Makefile", "infrastructure.mk", "VERSION", ".clang-format", "shared/base/errors.h"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     shutil.copytree(REPOSITORY / "tests/support", tmp_path / "tests/support")
     for words in (("git", "init", "-q"), ("make", "hooks"), ("git", "add", "-A"),
