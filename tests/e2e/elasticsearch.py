@@ -15,11 +15,12 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from servers import PROGRAMS, REPOSITORY, Server
+from servers import PROGRAMS, REPOSITORY, START_SECONDS, Server
 
 FOLDER = REPOSITORY / "infrastructure" / "elasticsearch"
 JVM = "-Xms512m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
@@ -124,14 +125,23 @@ class Elasticsearch(Server):
             search = {"size": PAGE, "query": query, "sort": [{"event.id": "asc"}]}
             if after:
                 search["search_after"] = after
-            status, answer = self.request(
-                "POST", f"/{indices}/_search?ignore_unavailable=true", search)
-            assert status == 200, answer
+            answer = self.search(indices, search)
             hits = answer["hits"]["hits"]
             found += [hit["_source"] for hit in hits]
             if len(hits) < PAGE:
                 return found
             after = hits[-1]["sort"]
+
+    def search(self, indices, search):
+        """Waits while a new index has no shard yet."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            status, answer = self.request(
+                "POST", f"/{indices}/_search?ignore_unavailable=true", search)
+            if status == 200:
+                return answer
+            assert status == 503 and time.monotonic() < deadline, answer
+            time.sleep(0.1)
 
     def count(self, indices):
         """0 while a new index is not ready for searches yet: to be waited for."""

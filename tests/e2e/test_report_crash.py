@@ -188,7 +188,7 @@ def test_the_failing_function_of_each_program_is_told(steps, project):
 
 def check_in_plugin(event, service):
     top = top_in_app(event)
-    assert top["filename"].startswith("shared/metadata/metadata_mongodb"), frames_of(event)
+    assert top["filename"].startswith("shared/metadata/mongodb/"), frames_of(event)
     assert top["function"] and top["lineno"]
     files = [image["code_file"] for image in event["debug_meta"]["images"]]
     assert str(service.binaries / "coffer-mongodb.so") in files
